@@ -1,0 +1,10 @@
+"""Fold sets: learnable commutative monoids for PyTorch Geometric."""
+
+from lcm_graph.aggregators import LCMAggregation as LCMAggregation
+from lcm_graph.aggregators import MonoidAggregation as MonoidAggregation
+from lcm_graph.aggregators import RecurrentAggregation as RecurrentAggregation
+from lcm_graph.aggregators import SumAggregation as SumAggregation
+from lcm_graph.reduce import FoldPlan as FoldPlan
+from lcm_graph.reduce import segment_reduce as segment_reduce
+
+__version__ = "0.1.0"

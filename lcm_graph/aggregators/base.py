@@ -1,0 +1,180 @@
+"""PyG's ``Aggregation`` contract, kept once for all aggregators."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric import Index
+from torch_geometric.nn.aggr import Aggregation
+
+from lcm_graph.aggregators.order import canonical_ranks, check_order
+from lcm_graph.reduce import FoldPlan
+from lcm_graph.reduce.plan import make_plan
+
+
+class FoldAggregation(Aggregation):
+    """Base of the aggregators: finds out what the sets are and folds each of them.
+
+    A subclass writes :meth:`fold`. Calls are PyG's: ``aggr(x, index)``, ``aggr(x, ptr=ptr)`` or
+    both, with ``index`` in any order, ``dim_size`` beyond the last index, empty sets and empty
+    input. Features are the last dimension; dimensions other than ``dim`` and the last are carried
+    along.
+
+    Args:
+        order: in which order the elements of a set are folded. ``"given"``: as they come.
+            ``"random"``: shuffled in each call while training, as given otherwise (Ong & Veličković
+            2022, Sec. 2.5). ``"canonical"``: sorted by value, which makes the answer exactly
+            independent of the order in which the elements come (and a function with jumps where two
+            elements change places).
+        cached: plan the sets at the first call and use the plan ever after. Only for a graph that
+            stays the same (as PyG's ``GCNConv(cached=True)``).
+    """
+
+    def __init__(self, order: str = "given", cached: bool = False) -> None:
+        super().__init__()
+        self.order = check_order(order)
+        self.cached = cached
+        self._plan: FoldPlan | None = None
+        self._weight: Tensor | None = None
+
+    def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+        """Fold elements ``x [n, F]`` to ``[num_sets, out_channels]``.
+
+        Args:
+            weight: ``[n]`` in [0, 1], how much of each element is there, or ``None`` for all of it.
+        """
+        raise NotImplementedError
+
+    def mask_next(self, weight: Tensor) -> None:
+        """Use ``weight`` (see :meth:`forward`) in the next call, and in that one alone."""
+        self._weight = weight
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew and forget a cached plan."""
+        self._plan = None
+
+    def forward(
+        self,
+        x: Tensor,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+        dim: int = -2,
+        max_num_elements: int | None = None,
+        *,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        r"""Aggregate.
+
+        Args:
+            x: floating point :math:`(*, n, F)`, the elements along ``dim``.
+            index: integers ``[n]``, the set of each element, in any order.
+            ptr: integers ``[S + 1]``, if the sets lie end to end.
+            dim_size: number of sets S.
+            dim: the dimension of the elements; not the last, which holds the features.
+            max_num_elements: accepted for PyG's sake; nothing is padded, so nothing depends on it.
+            weight: ``[n]`` in [0, 1], how much of each element is there: 1 all of it, 0 as if it
+                were left out. For monoids that define it.
+
+        Returns:
+            :math:`(*, S, \text{out\_channels})`.
+
+        Raises:
+            ValueError: see :func:`lcm_graph.reduce.segment_reduce`; or ``dim`` is the last
+                dimension, or ``x`` has not the features that were announced.
+        """
+        if dim % x.dim() == x.dim() - 1:
+            raise ValueError(
+                f"'dim' must leave the last dimension to the features (got dim {dim} for an input "
+                f"of shape {tuple(x.shape)})"
+            )
+        x = x.movedim(dim, -2)
+        plan = self._plan_for(x, index, ptr, dim_size)
+        weight = self._weight_for(x, weight)
+        lead = x.shape[:-2]
+        if lead:
+            times = lead.numel()
+            plan = plan.repeat(times)
+            weight = None if weight is None else weight.repeat(times)
+            x = x.reshape(-1, x.size(-1))
+        out = self._fold_in_order(x, plan, weight)
+        if lead:
+            out = out.reshape(*lead, -1, out.size(-1))
+        return out.movedim(-2, dim)
+
+    def _fold_in_order(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+        if self.order == "random" and self.training:
+            plan = plan.shuffled()
+        elif self.order == "canonical":
+            # The rows are laid out anew before anything is computed from them, so that not even
+            # a rounding error can depend on where an element came from.
+            plan = plan.ordered_by(canonical_ranks(x, weight))
+            assert plan.permutation is not None
+            x = x.index_select(0, plan.permutation)
+            weight = None if weight is None else weight.index_select(0, plan.permutation)
+            plan = FoldPlan(plan.ptr)
+        return self.fold(x, plan, weight)
+
+    def _plan_for(
+        self, x: Tensor, index: Tensor | None, ptr: Tensor | None, dim_size: int | None
+    ) -> FoldPlan:
+        n = x.size(-2)
+        plan = self._plan
+        if plan is not None:
+            if plan.num_elements != n or dim_size not in (None, plan.num_sets):
+                raise ValueError(
+                    f"{type(self).__name__}(cached=True) was first called with "
+                    f"{plan.num_elements} elements in {plan.num_sets} sets (got {n} in {dim_size}); "
+                    "use cached=False, or call reset_parameters(), when the sets change"
+                )
+            return plan
+        plan = _make_plan(n, index, ptr, dim_size, x.device, torch.compiler.is_compiling())
+        if self.cached:
+            self._plan = plan
+        return plan
+
+    def _weight_for(self, x: Tensor, weight: Tensor | None) -> Tensor | None:
+        if weight is None:
+            weight, self._weight = self._weight, None
+        if weight is not None and weight.shape != (x.size(-2),):
+            raise ValueError(
+                f"'weight' must have one entry for each of the {x.size(-2)} elements "
+                f"(got shape {tuple(weight.shape)})"
+            )
+        return weight
+
+
+@torch.compiler.disable
+def _make_plan(
+    n: int,
+    index: Tensor | None,
+    ptr: Tensor | None,
+    dim_size: int | None,
+    device: torch.device,
+    prepare: bool,
+) -> FoldPlan:
+    if isinstance(index, Index):
+        index = index.as_tensor()
+    plan = make_plan(n, index, ptr, dim_size, device)
+    return plan.prepared() if prepare else plan
+
+
+def check_features(x: Tensor, channels: int, name: str) -> None:
+    """Refuse elements that are not floating point or have not ``channels`` features."""
+    if x.size(-1) != channels:
+        raise ValueError(
+            f"{name} takes elements of {channels} features (got shape {tuple(x.shape)})"
+        )
+    if not x.is_floating_point():
+        raise ValueError(
+            f"{name} takes floating-point elements (got {x.dtype}); convert them with x.float()"
+        )
+
+
+def check_channels(name: str, channels: int) -> int:
+    """Refuse channels that are no positive integer (PyG's lazy -1 among them)."""
+    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+        raise ValueError(
+            f"'{name}' must be a positive integer (got {channels!r}); sizes are not inferred lazily"
+        )
+    return channels

@@ -1,0 +1,52 @@
+"""Aggregators by name, for command lines and configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch_geometric.nn.aggr import Aggregation
+
+from lcm_graph.aggregators.lcm import LCMAggregation
+from lcm_graph.aggregators.monoid import MonoidAggregation
+from lcm_graph.aggregators.recurrent import RecurrentAggregation
+from lcm_graph.monoids import BinaryMLP, Max, Mean, Min, Moments, Product, Softmax, Sum, TopK
+
+_MAKERS: dict[str, Callable[[int, int], Aggregation]] = {
+    "sum": lambda i, o: MonoidAggregation(Sum(i)),
+    "mean": lambda i, o: MonoidAggregation(Mean(i)),
+    "max": lambda i, o: MonoidAggregation(Max(i)),
+    "min": lambda i, o: MonoidAggregation(Min(i)),
+    "std": lambda i, o: MonoidAggregation(Moments(i, statistics=("std",))),
+    "softmax": lambda i, o: MonoidAggregation(Softmax(i, learn=True)),
+    "topk": lambda i, o: MonoidAggregation(TopK(i, k=2)),
+    "pna": lambda i, o: MonoidAggregation(Product(Moments(i), Max(i), Min(i))),
+    "gru": lambda i, o: RecurrentAggregation(i, o, cell="gru", order="random"),
+    "lstm": lambda i, o: RecurrentAggregation(i, o, cell="lstm", order="random"),
+    "rnn": lambda i, o: RecurrentAggregation(i, o, cell="rnn", order="random"),
+    "lcm": lambda i, o: LCMAggregation(i, o, order="random"),
+    "mlp": lambda i, o: LCMAggregation(i, o, operator=BinaryMLP, order="random"),
+}
+
+AGGREGATIONS: tuple[str, ...] = tuple(_MAKERS)
+
+
+def aggregation_by_name(name: str, in_channels: int, out_channels: int) -> Aggregation:
+    """Make the aggregation called ``name``.
+
+    Learned ones shuffle while training, as the paper trains them. Closed-form ones keep
+    ``in_channels`` or a multiple of it: ask the result for its ``out_channels``. ``"pna"`` is mean,
+    std, max and min side by side, without degree scalers.
+
+    Args:
+        name: one of :data:`AGGREGATIONS`.
+        in_channels: size of each element.
+        out_channels: size of each output, where the aggregation is free to choose it.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    if name not in _MAKERS:
+        raise ValueError(
+            f"'name' of an aggregation must be one of {', '.join(AGGREGATIONS)} (got {name!r})"
+        )
+    return _MAKERS[name](in_channels, out_channels)

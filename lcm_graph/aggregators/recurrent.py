@@ -1,0 +1,91 @@
+"""Recurrent networks over sets: ragged, without padding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_features
+from lcm_graph.reduce import FoldPlan
+
+_CELLS: dict[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
+
+
+class RecurrentAggregation(FoldAggregation):
+    """The last state of a recurrent network that reads the elements of a set one after another
+    (Hamilton et al., "Inductive Representation Learning on Large Graphs", 2017, Sec. 3.3).
+
+    Sets are read as one of torch's packed sequences: a set stops where it ends, where PyG's GRU and
+    LSTM aggregations read on into the padding up to the largest set of the batch. Depth is the size
+    of the largest set. An empty set answers with the initial state, 0.
+
+    The network is the attribute ``gru``, ``lstm`` or ``rnn``, so a checkpoint of PyG's
+    ``GRUAggregation`` or ``LSTMAggregation`` loads. Not invariant to the order of the elements:
+    ``order="random"`` shuffles while training, as the paper does (Ong & Veličković 2022, Sec. 2.5).
+
+    Args:
+        in_channels: size of each element.
+        out_channels: size of each output.
+        cell: ``"gru"``, ``"lstm"`` or ``"rnn"``.
+        order: see :class:`FoldAggregation`.
+        cached: see :class:`FoldAggregation`.
+        **kwargs: more for :class:`torch.nn.GRU` and its kin, such as ``num_layers``.
+
+    Raises:
+        ValueError: an unknown cell or order, a size that is not a positive integer, or a keyword
+            that would change the shape of the answer (``bidirectional``, ``proj_size``,
+            ``batch_first``).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        cell: str = "gru",
+        *,
+        order: str = "given",
+        cached: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(order, cached)
+        if cell not in _CELLS:
+            raise ValueError(f"'cell' must be one of {', '.join(_CELLS)} (got {cell!r})")
+        for name in ("bidirectional", "proj_size", "batch_first"):
+            if name in kwargs:
+                raise ValueError(f"{type(self).__name__} does not take {name!r}")
+        self.in_channels = check_channels("in_channels", in_channels)
+        self.out_channels = check_channels("out_channels", out_channels)
+        self.cell = cell
+        setattr(self, cell, _CELLS[cell](in_channels, out_channels, **kwargs))
+
+    @property
+    def network(self) -> nn.RNNBase:
+        """The recurrent network."""
+        network: nn.RNNBase = getattr(self, self.cell)
+        return network
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.network.reset_parameters()
+
+    def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+        if weight is not None:
+            raise TypeError(f"{type(self).__name__} has no identity to interpolate towards")
+        check_features(x, self.in_channels, type(self).__name__)
+        out = x.new_zeros(plan.num_sets, self.out_channels)
+        if plan.num_elements == 0:
+            return out
+        rows, batch_sizes, sets = plan.sequence
+        packed = PackedSequence(x.index_select(0, rows), batch_sizes)
+        last = self.network(packed)[1]
+        hidden = last[0] if isinstance(last, tuple) else last
+        return out.to(hidden.dtype).index_copy(0, sets, hidden[-1])
+
+    def __repr__(self) -> str:
+        order = "" if self.order == "given" else f", order={self.order!r}"
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
+            f"cell={self.cell!r}{order})"
+        )

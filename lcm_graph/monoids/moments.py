@@ -1,0 +1,129 @@
+"""Count, mean and variance in one pass, merged without cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lcm_graph.monoids.base import Monoid
+from lcm_graph.monoids.mean import count_dtype
+from lcm_graph.monoids.segment import align, segment_sum
+
+
+class MomentsState(NamedTuple):
+    """Number of elements, their mean, and the sum of squared deviations from it."""
+
+    count: Tensor  # [n, 1], float32 or wider
+    mean: Tensor  # [n, channels]
+    m2: Tensor  # [n, channels]
+
+
+class Moments(Monoid):
+    """Mean, variance and standard deviation per channel.
+
+    States merge by the pairwise update of Chan, Golub & LeVeque ("Updating formulae and a pairwise
+    algorithm for computing sample variances", 1979, eq. 2.1), which is stable in any order of
+    merging and for any mean.
+
+    Args:
+        channels: features of an element.
+        statistics: which of ``"mean"``, ``"var"``, ``"std"`` ``lower`` gives, side by side.
+        unbiased: divide by n - 1 instead of n.
+
+    A statistic that is not defined (any of an empty set; the unbiased variance of a singleton) is 0.
+    The gradient of a standard deviation of 0 is 0.
+    """
+
+    invertible = True
+
+    def __init__(
+        self,
+        channels: int | None = None,
+        statistics: Sequence[str] = ("mean", "std"),
+        unbiased: bool = False,
+    ) -> None:
+        super().__init__(channels)
+        unknown = [name for name in statistics if name not in _STATISTICS]
+        if unknown or not statistics or isinstance(statistics, str):
+            raise ValueError(
+                f"'statistics' must name one or more of {sorted(_STATISTICS)} (got {statistics!r})"
+            )
+        self.statistics = tuple(statistics)
+        self.unbiased = unbiased
+
+    @property
+    def out_channels(self) -> int | None:
+        return None if self.channels is None else self.channels * len(self.statistics)
+
+    def lift(self, x: Tensor) -> MomentsState:
+        self._check_elements(x)
+        count = x.new_ones(x.size(0), 1, dtype=count_dtype(x.dtype))
+        return MomentsState(count, x, torch.zeros_like(x))
+
+    def combine(self, left: MomentsState, right: MomentsState) -> MomentsState:
+        count = left.count + right.count
+        share = _divide(right.count, count)
+        delta = right.mean - left.mean
+        mean = left.mean + delta * share
+        m2 = left.m2 + right.m2 + delta.square() * (left.count * share)
+        empty = count == 0
+        return MomentsState(
+            count,
+            torch.where(empty, 0, mean).to(left.mean.dtype),
+            torch.where(empty, 0, m2).to(left.m2.dtype),
+        )
+
+    def identity(
+        self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+    ) -> MomentsState:
+        zeros = torch.zeros(self._identity_shape(n), dtype=dtype, device=device)
+        return MomentsState(zeros.new_zeros(n, 1, dtype=count_dtype(zeros.dtype)), zeros, zeros)
+
+    def lower(self, state: MomentsState) -> Tensor:
+        return torch.cat([_STATISTICS[name](self, state) for name in self.statistics], dim=-1)
+
+    def segment(self, state: MomentsState, index: Tensor, dim_size: int) -> MomentsState:
+        count = segment_sum(state.count, index, dim_size)
+        weighted = state.mean * state.count
+        mean = _divide(segment_sum(weighted, index, dim_size), count)
+        deviation = state.mean - mean.index_select(0, index)
+        m2 = segment_sum(state.m2 + deviation.square() * state.count, index, dim_size)
+        return MomentsState(count, mean.to(state.mean.dtype), m2.to(state.m2.dtype))
+
+    def inverse(self, state: MomentsState) -> MomentsState:
+        return MomentsState(-state.count, state.mean, -state.m2)
+
+    def weigh(self, state: MomentsState, weight: Tensor) -> MomentsState:
+        count = state.count * align(weight, state.count)
+        return MomentsState(count, state.mean, state.m2 * align(weight, state.m2))
+
+    def variance(self, state: MomentsState) -> Tensor:
+        """Variance ``[n, channels]`` of the elements folded into ``state``."""
+        degrees = state.count - 1 if self.unbiased else state.count
+        return _divide(state.m2, degrees.clamp_min(0)).to(state.m2.dtype)
+
+    def deviation(self, state: MomentsState) -> Tensor:
+        """Standard deviation ``[n, channels]`` of the elements folded into ``state``."""
+        variance = self.variance(state)
+        positive = variance > 0
+        return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)
+
+    def __repr__(self) -> str:
+        channels = "" if self.channels is None else f"{self.channels}, "
+        return f"Moments({channels}statistics={self.statistics})"
+
+
+def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """``numerator / denominator``, and 0 with a gradient of 0 where the denominator is 0."""
+    zero = denominator == 0
+    return torch.where(zero, 0, numerator / torch.where(zero, 1, denominator))
+
+
+_STATISTICS: dict[str, Callable[[Moments, MomentsState], Tensor]] = {
+    "mean": lambda monoid, state: state.mean,
+    "var": Moments.variance,
+    "std": Moments.deviation,
+}

@@ -1,0 +1,6 @@
+"""How many states become one: traversals that know the monoid protocol and no concrete monoid."""
+
+from lcm_graph.reduce.plan import FoldPlan as FoldPlan
+from lcm_graph.reduce.segment import segment_reduce as segment_reduce
+from lcm_graph.reduce.segment import tree_reduce as tree_reduce
+from lcm_graph.reduce.sequential import sequential_reduce as sequential_reduce

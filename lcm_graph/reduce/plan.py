@@ -1,0 +1,292 @@
+"""The canonical tree of a ragged batch of sets, planned once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lcm_graph.reduce.sets import check_index, check_ptr
+
+
+class Level(NamedTuple):
+    """Combines that can run at once: row ``left[i]`` takes in row ``right[i]``."""
+
+    left: Tensor  # int64 [m], distinct
+    right: Tensor  # int64 [m], distinct; each row of a batch is consumed once, at one level
+
+
+class CompactLevel(NamedTuple):
+    """A :class:`Level` on values that are not overwritten in place.
+
+    The values at hand are ``[c, …]``; combining gives ``[m, …]``; the next values at hand and the
+    finished ones are rows of the two put together.
+    """
+
+    left: Tensor  # int64 [m], rows of the values at hand
+    right: Tensor  # int64 [m]
+    keep: Tensor  # int64, rows of cat([at hand, combined]) that later levels need
+    done: Tensor  # int64, rows of combined that are whole sets
+
+
+class FoldPlan:
+    r"""Which combines fold every set of a batch, in :math:`\lceil \log_2 \max \rceil` levels.
+
+    Element :math:`p` of a set (:math:`p = 0, 1, \dots`) with :math:`p > 0` is consumed exactly once,
+    as right operand, at level :math:`\mathrm{tz}(p)`, its number of trailing zero bits, by element
+    :math:`p - 2^{\mathrm{tz}(p)}` on its left. That is the balanced tree in which a last odd element
+    moves up a level unpaired; planning a whole batch means sorting its elements by :math:`\mathrm{tz}`.
+    Sets of any sizes share the levels, nothing is padded, and a set's tree depends on its own size
+    alone.
+
+    Build one with :meth:`from_index` or :meth:`from_ptr` and reuse it as long as the sets stay the
+    same (a static graph): ``segment_reduce(monoid, states, plan=plan)``. Rows refer to the elements
+    in the order in which they were given, sorted by set or not.
+    """
+
+    def __init__(self, ptr: Tensor, permutation: Tensor | None = None) -> None:
+        """Use :meth:`from_index` or :meth:`from_ptr`, which check their input.
+
+        Args:
+            ptr: int64 ``[num_sets + 1]``.
+            permutation: int64 ``[n]``: the element at each place of the sets laid end to end;
+                ``None`` if they lie so already.
+        """
+        self.ptr = ptr
+        self.permutation = permutation
+        self.num_sets = ptr.numel() - 1
+
+    @classmethod
+    def from_index(
+        cls, index: Tensor, dim_size: int | None = None, *, num_elements: int | None = None
+    ) -> FoldPlan:
+        """Plan sets given by the set of each element.
+
+        Args:
+            index: integers ``[n]`` in ``[0, dim_size)``, in any order; elements of a set keep the
+                order in which they come.
+            dim_size: number of sets (default: the largest index + 1).
+            num_elements: how many elements there are, to be checked against ``index``.
+
+        Raises:
+            ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
+        """
+        n = index.numel() if num_elements is None and isinstance(index, Tensor) else num_elements
+        dim_size, is_sorted = check_index(index, n or 0, dim_size)
+        index = index.long()
+        permutation = None
+        if not is_sorted:
+            index, permutation = index.sort(stable=True)
+        plan = cls(torch._convert_indices_from_coo_to_csr(index, dim_size), permutation)
+        return plan
+
+    @classmethod
+    def from_ptr(cls, ptr: Tensor, *, num_elements: int | None = None) -> FoldPlan:
+        """Plan sets that lie end to end: set ``s`` holds elements ``ptr[s]`` to ``ptr[s + 1] - 1``.
+
+        Args:
+            ptr: integers ``[num_sets + 1]``, from 0 to n, never decreasing.
+            num_elements: n, to be checked against ``ptr`` (default: its last entry).
+
+        Raises:
+            ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
+        """
+        if num_elements is None and isinstance(ptr, Tensor) and ptr.numel() and ptr.dim() == 1:
+            num_elements = int(ptr[-1])
+        check_ptr(ptr, num_elements or 0, None)
+        return cls(ptr.long())
+
+    # Figures -----------------------------------------------------------------------------------
+
+    @cached_property
+    def num_elements(self) -> int:
+        """Elements in all sets."""
+        return int(self.ptr[-1])
+
+    @property
+    def depth(self) -> int:
+        """Levels of the tree: ⌈log₂⌉ of the largest set's size."""
+        return len(self.levels)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Elements of each set: int64 ``[num_sets]``."""
+        return self.ptr.diff()
+
+    # The sets ----------------------------------------------------------------------------------
+
+    @cached_property
+    def index(self) -> Tensor:
+        """The set of each element: int64 ``[n]``, in the order in which elements were given."""
+        sets = torch.arange(self.num_sets, device=self.ptr.device)
+        by_place = sets.repeat_interleave(self.sizes, output_size=self.num_elements)
+        if self.permutation is None:
+            return by_place
+        return torch.empty_like(by_place).index_copy_(0, self.permutation, by_place)
+
+    @cached_property
+    def occupied(self) -> Tensor | None:
+        """The sets that hold elements: int64; ``None`` if all do."""
+        occupied = self.sizes.nonzero().flatten()
+        return None if occupied.numel() == self.num_sets else occupied
+
+    @cached_property
+    def roots(self) -> Tensor:
+        """The first element of each occupied set, where the set's fold ends up: int64 rows."""
+        starts = self.ptr[:-1]
+        return self._rows(starts if self.occupied is None else starts[self.occupied])
+
+    # The tree ----------------------------------------------------------------------------------
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The combines, level by level; one host synchronisation."""
+        position = self._position
+        lowest = position & -position  # 2 ** tz(position); 0 for the first element of a set
+        tz = torch.frexp(lowest.double()).exponent - 1  # -1 for the first element
+        order = tz.to(torch.int8).argsort(stable=True)
+        counts = torch.bincount(tz + 1, minlength=1).tolist()
+        levels = []
+        end = counts[0]
+        for count in counts[1:]:
+            right = order[end : end + count]
+            end += count
+            levels.append(Level(self._rows(right - lowest[right]), self._rows(right)))
+        return tuple(levels)
+
+    @cached_property
+    def compact_levels(self) -> tuple[tuple[CompactLevel, ...], Tensor, Tensor]:
+        """The same combines for a fold that overwrites nothing (see :class:`CompactLevel`).
+
+        Returns:
+            The levels; the rows of the elements that are whole sets to begin with; and the row in
+            ``cat([those, done of level 0, done of level 1, …])`` of each occupied set.
+        """
+        n, device = self.num_elements, self.ptr.device
+        # The last level a row takes part in: where it is consumed, or where its set is finished.
+        life = torch.full((n,), -1, dtype=torch.int64, device=device)
+        for number, (left, right) in enumerate(self.levels):
+            life[left] = number
+            life[right] = number
+        is_root = torch.zeros(n, dtype=torch.bool, device=device).index_fill_(0, self.roots, True)
+
+        finished = [(is_root & (life < 0)).nonzero().flatten()]
+        at_hand = torch.arange(n, device=device)
+        place = at_hand.clone()  # of each row among the values at hand
+        levels = []
+        for number, (left, right) in enumerate(self.levels):
+            newest = place.clone()
+            newest[left] = at_hand.numel() + torch.arange(left.numel(), device=device)
+            later = at_hand[life[at_hand] > number]
+            whole = (is_root & (life == number))[left].nonzero().flatten()
+            levels.append(CompactLevel(place[left], place[right], newest[later], whole))
+            finished.append(left[whole])
+            at_hand = later
+            place[later] = torch.arange(later.numel(), device=device)
+        rows = torch.cat(finished)
+        where = torch.empty(n, dtype=torch.int64, device=device)
+        where[rows] = torch.arange(rows.numel(), device=device)
+        return tuple(levels), finished[0], where[self.roots]
+
+    @cached_property
+    def sequence(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The elements in the order of a packed sequence: the first of each set, the second, …
+
+        Returns:
+            Rows int64 ``[n]``, largest set first within a step; the number of sets that reach each
+            step, int64 on the CPU; and the occupied sets from largest to smallest.
+        """
+        by_size = self.sizes.argsort(descending=True, stable=True)
+        sets = by_size[: self.roots.numel()]
+        rank = torch.empty_like(by_size)
+        rank[by_size] = torch.arange(self.num_sets, device=self.ptr.device)
+        set_of_place = torch.arange(self.num_sets, device=self.ptr.device).repeat_interleave(
+            self.sizes, output_size=self.num_elements
+        )
+        order = (self._position * self.num_sets + rank[set_of_place]).argsort()
+        return self._rows(order), torch.bincount(self._position).cpu(), sets
+
+    def prepared(self) -> FoldPlan:
+        """Itself, with all that folds read from it made ready (for ``torch.compile``)."""
+        _ = self.index, self.roots, self.compact_levels
+        return self
+
+    # Other orders and batches ------------------------------------------------------------------
+
+    def shuffled(self, generator: torch.Generator | None = None) -> FoldPlan:
+        """The same sets with their elements in random order."""
+        keys = torch.randperm(self.num_elements, generator=generator, device=self.ptr.device)
+        return self.ordered_by(keys)
+
+    def ordered_by(self, keys: Tensor) -> FoldPlan:
+        """The same sets with their elements in ascending order of ``keys`` (int64 ``[n]``)."""
+        by_key = keys.argsort(stable=True)
+        by_set = self.index[by_key].argsort(stable=True)
+        return FoldPlan(self.ptr, by_key[by_set])
+
+    def repeat(self, times: int) -> FoldPlan:
+        """The sets of ``times`` batches laid end to end, each alike to this one."""
+        n, device = self.num_elements, self.ptr.device
+        offsets = n * torch.arange(times, device=device).unsqueeze(1)
+        ptr = torch.cat([self.ptr.new_zeros(1), (self.ptr[1:] + offsets).flatten()])
+        permutation = None
+        if self.permutation is not None:
+            permutation = (self.permutation + offsets).flatten()
+        return FoldPlan(ptr, permutation)
+
+    def to(self, device: torch.device | str) -> FoldPlan:
+        """The same plan on another device (its levels are planned anew there)."""
+        permutation = None if self.permutation is None else self.permutation.to(device)
+        return FoldPlan(self.ptr.to(device), permutation)
+
+    @cached_property
+    def _position(self) -> Tensor:
+        """The place of each element in its set, the sets laid end to end: int64 ``[n]``."""
+        places = torch.arange(self.num_elements, device=self.ptr.device)
+        starts = self.ptr[:-1].repeat_interleave(self.sizes, output_size=self.num_elements)
+        return places - starts
+
+    def _rows(self, places: Tensor) -> Tensor:
+        """The elements at ``places`` of the sets laid end to end."""
+        return places if self.permutation is None else self.permutation[places]
+
+    def __repr__(self) -> str:
+        return f"FoldPlan(num_sets={self.num_sets}, num_elements={self.num_elements})"
+
+
+def make_plan(
+    num_elements: int,
+    index: Tensor | None = None,
+    ptr: Tensor | None = None,
+    dim_size: int | None = None,
+    device: torch.device | None = None,
+) -> FoldPlan:
+    """The plan for PyG's way of naming sets: ``index``, ``ptr``, both, or neither (one set).
+
+    Raises:
+        ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
+    """
+    if ptr is not None:
+        check_ptr(ptr, num_elements, dim_size)
+        plan = FoldPlan(ptr.long())
+        if index is not None:
+            check_index(index, num_elements, plan.num_sets)
+            if not torch.equal(index.long(), plan.index):
+                raise ValueError(
+                    "'index' and 'ptr' name different sets; pass one of them, or an 'index' that is "
+                    "sorted and counts as 'ptr' does"
+                )
+        return plan
+    if index is not None:
+        return FoldPlan.from_index(index, dim_size, num_elements=num_elements)
+    if dim_size not in (None, 1):
+        raise ValueError(
+            f"without 'index' and 'ptr' all elements make one set (got dim_size {dim_size})"
+        )
+    return FoldPlan(torch.tensor([0, num_elements], device=device))
+
+
+__all__: Sequence[str] = ("CompactLevel", "FoldPlan", "Level", "make_plan")

@@ -1,0 +1,80 @@
+"""``segment_reduce``: fold the sets of a ragged batch."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lcm_graph.monoids import Monoid, State
+from lcm_graph.monoids.state import leaves, num_elements
+from lcm_graph.reduce.plan import FoldPlan, make_plan
+from lcm_graph.reduce.tree import fold_roots
+
+
+def segment_reduce(
+    monoid: Monoid,
+    states: State,
+    index: Tensor | None = None,
+    ptr: Tensor | None = None,
+    dim_size: int | None = None,
+    *,
+    plan: FoldPlan | None = None,
+    recompute: bool = True,
+) -> State:
+    """Fold the states of each set into one, by a closed form where the monoid has one.
+
+    Otherwise along the canonical tree of :class:`FoldPlan`: n - S combines for n elements in S sets,
+    ⌈log₂ max⌉ levels, no padding. The result of a set depends on that set alone.
+
+    Gradients of any order, ``torch.func`` transforms (over states and parameters), autocast and
+    ``torch.compile`` (of the levels; planning reads sizes on the host) are supported.
+
+    Args:
+        monoid: what to combine with.
+        states: ``n`` elements along dim 0, as ``monoid.lift`` makes them.
+        index: integers ``[n]``, the set of each element, in any order.
+        ptr: integers ``[S + 1]``, if the sets lie end to end: set s holds elements ptr[s] to
+            ptr[s + 1] - 1. Without ``index``, ``ptr`` and ``plan`` all elements make one set.
+        dim_size: number of sets (default: the largest index + 1).
+        plan: a plan made before, instead of the three above.
+        recompute: recompute each combine in the backward pass instead of saving its intermediates.
+
+    Returns:
+        The states of the sets, ``dim_size`` elements along dim 0; the identity for empty sets.
+
+    Raises:
+        ValueError: ``index`` or ``ptr`` is not a one-dimensional integer tensor or has another
+            length than the elements; ``index`` is negative or not below ``dim_size``; ``ptr`` does
+            not begin with 0, decreases, or does not end with n; they contradict each other, or
+            ``plan`` is for another number of elements.
+    """
+    n = num_elements(states)
+    if plan is None:
+        plan = make_plan(n, index, ptr, dim_size, leaves(states)[0].device)
+    elif index is not None or ptr is not None or dim_size is not None:
+        raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
+    elif plan.num_elements != n:
+        raise ValueError(
+            f"'plan' is for {plan.num_elements} elements (got {n}); make a new one when the sets "
+            "change"
+        )
+    return _fold(monoid, states, plan, recompute)
+
+
+def tree_reduce(
+    monoid: Monoid, states: State, plan: FoldPlan, *, recompute: bool = True
+) -> State:
+    """Fold along the canonical tree, also where ``monoid`` has a closed form."""
+    roots = fold_roots(monoid, states, plan, recompute)
+    if plan.occupied is None:
+        return roots
+    return monoid.place(roots, plan.occupied, plan.num_sets)
+
+
+def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool) -> State:
+    if monoid.factors:
+        return tuple(
+            _fold(factor, state, plan, recompute)
+            for factor, state in zip(monoid.factors, states, strict=True)
+        )
+    closed = monoid.segment(states, plan.index, plan.num_sets)
+    return tree_reduce(monoid, states, plan, recompute=recompute) if closed is None else closed

@@ -1,0 +1,80 @@
+"""Checking what says which element belongs to which set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def check_index(index: Tensor, num_elements: int, dim_size: int | None) -> tuple[int, bool]:
+    """Validate an ``index``; returns the number of sets and whether it is sorted.
+
+    Costs one device synchronisation.
+
+    Raises:
+        ValueError: wrong dtype, shape or length, a negative entry, or one beyond ``dim_size``.
+    """
+    _check_vector("index", index)
+    if index.numel() != num_elements:
+        raise ValueError(
+            f"'index' must have one entry for each of the {num_elements} elements "
+            f"(got {index.numel()})"
+        )
+    if dim_size is not None and dim_size < 0:
+        raise ValueError(f"'dim_size' must not be negative (got {dim_size})")
+    if index.numel() == 0:
+        return dim_size or 0, True
+    in_order = (index[1:] >= index[:-1]).all().to(index.dtype)
+    low, high, is_sorted = torch.stack([index.min(), index.max(), in_order]).tolist()
+    if low < 0:
+        raise ValueError(f"'index' must not be negative (got {low}); it numbers the sets from 0")
+    if dim_size is not None and high >= dim_size:
+        raise ValueError(
+            f"'index' must be below 'dim_size' (got index {high} and dim_size {dim_size}); "
+            f"pass dim_size={high + 1} or more"
+        )
+    return (high + 1 if dim_size is None else dim_size), bool(is_sorted)
+
+
+def check_ptr(ptr: Tensor, num_elements: int, dim_size: int | None) -> int:
+    """Validate a ``ptr``; returns the number of sets. Costs one device synchronisation.
+
+    Raises:
+        ValueError: wrong dtype or shape, a decreasing step, an end that is not the number of
+            elements, or a ``dim_size`` that disagrees.
+    """
+    _check_vector("ptr", ptr)
+    if ptr.numel() == 0:
+        raise ValueError("'ptr' must have one more entry than there are sets (got 0 entries)")
+    sets = ptr.numel() - 1
+    if dim_size is not None and dim_size != sets:
+        raise ValueError(
+            f"'dim_size' must be the number of sets in 'ptr', {sets} (got {dim_size})"
+        )
+    decreasing = (ptr[1:] < ptr[:-1]).any().to(ptr.dtype)
+    first, last, falls = torch.stack([ptr[0], ptr[-1], decreasing]).tolist()
+    if falls:
+        at = int((ptr[1:] < ptr[:-1]).nonzero()[0])
+        raise ValueError(
+            f"'ptr' must not decrease (got {int(ptr[at])} and then {int(ptr[at + 1])} "
+            f"at position {at})"
+        )
+    if first != 0 or last != num_elements:
+        raise ValueError(
+            f"'ptr' must begin with 0 and end with the number of elements, {num_elements} "
+            f"(got {first} … {last})"
+        )
+    return sets
+
+
+def _check_vector(name: str, vector: Tensor) -> None:
+    if not isinstance(vector, Tensor):
+        raise ValueError(f"'{name}' must be a tensor (got {type(vector).__name__})")
+    if vector.dim() != 1:
+        raise ValueError(f"'{name}' must be one-dimensional (got shape {tuple(vector.shape)})")
+    if vector.dtype not in _INTEGERS:
+        raise ValueError(
+            f"'{name}' must hold integers (got {vector.dtype}); convert it with {name}.long()"
+        )
