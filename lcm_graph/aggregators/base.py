@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric import Index
 from torch_geometric.nn.aggr import Aggregation
 
-from lcm_graph.aggregators.order import canonical_ranks, check_order
+from lcm_graph.aggregators.order import canonical_order, check_order
 from lcm_graph.reduce import FoldPlan
 from lcm_graph.reduce.plan import make_plan
 
@@ -94,7 +97,7 @@ class FoldAggregation(Aggregation):
         lead = x.shape[:-2]
         if lead:
             times = lead.numel()
-            plan = plan.repeat(times)
+            plan = self._planned(FoldPlan.repeat, plan, times)
             weight = None if weight is None else weight.repeat(times)
             x = x.reshape(-1, x.size(-1))
         out = self._fold_in_order(x, plan, weight)
@@ -104,15 +107,14 @@ class FoldAggregation(Aggregation):
 
     def _fold_in_order(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         if self.order == "random" and self.training:
-            plan = plan.shuffled()
+            plan = self._planned(FoldPlan.shuffled, plan)
         elif self.order == "canonical":
             # The rows are laid out anew before anything is computed from them, so that not even
             # a rounding error can depend on where an element came from.
-            plan = plan.ordered_by(canonical_ranks(x, weight))
-            assert plan.permutation is not None
-            x = x.index_select(0, plan.permutation)
-            weight = None if weight is None else weight.index_select(0, plan.permutation)
-            plan = FoldPlan(plan.ptr)
+            rows = canonical_order(plan, x, weight)
+            x = x.index_select(0, rows)
+            weight = None if weight is None else weight.index_select(0, rows)
+            plan = self._planned(FoldPlan, plan.ptr)
         return self.fold(x, plan, weight)
 
     def _plan_for(
@@ -128,10 +130,15 @@ class FoldAggregation(Aggregation):
                     "use cached=False, or call reset_parameters(), when the sets change"
                 )
             return plan
-        plan = _make_plan(n, index, ptr, dim_size, x.device, torch.compiler.is_compiling())
+        if isinstance(index, Index):
+            index = index.as_tensor()
+        plan = self._planned(make_plan, n, index, ptr, dim_size, x.device)
         if self.cached:
             self._plan = plan
         return plan
+
+    def _planned(self, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
+        return _outside_graph(self.cached or torch.compiler.is_compiling(), make, *args)
 
     def _weight_for(self, x: Tensor, weight: Tensor | None) -> Tensor | None:
         if weight is None:
@@ -145,17 +152,9 @@ class FoldAggregation(Aggregation):
 
 
 @torch.compiler.disable
-def _make_plan(
-    n: int,
-    index: Tensor | None,
-    ptr: Tensor | None,
-    dim_size: int | None,
-    device: torch.device,
-    prepare: bool,
-) -> FoldPlan:
-    if isinstance(index, Index):
-        index = index.as_tensor()
-    plan = make_plan(n, index, ptr, dim_size, device)
+def _outside_graph(prepare: bool, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
+    """Plan outside of what ``torch.compile`` traces: a plan's sizes are read on the host."""
+    plan = make(*args)
     return plan.prepared() if prepare else plan
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lcm_graph.reduce import FoldPlan
+
 ORDERS = ("given", "random", "canonical")
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -15,6 +17,17 @@ def check_order(order: str) -> str:
     if order not in ORDERS:
         raise ValueError(f"'order' must be one of {', '.join(ORDERS)} (got {order!r})")
     return order
+
+
+@torch.compiler.disable
+def canonical_order(plan: FoldPlan, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The rows of ``x [n, F]`` set by set, each set sorted by value: int64 ``[n]``.
+
+    Equal sets give equal sequences of rows, in whatever order their elements came.
+    """
+    rows = plan.ordered_by(canonical_ranks(x, weight)).permutation
+    assert rows is not None
+    return rows
 
 
 def canonical_ranks(x: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -1,0 +1,189 @@
+"""The fold with a backward pass that recomputes each combine from its saved operands.
+
+Beside the input, a training fold holds the working copy and the left operands above level 0: one
+and a half times its input, whatever the combine itself would have saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lcm_graph.monoids import Monoid, State
+from lcm_graph.monoids.state import leaves, map_state, unflatten
+from lcm_graph.reduce.plan import FoldPlan
+from lcm_graph.reduce.steps import Tape, cast_like, fold_in_place, steps
+
+Grads = list[Tensor | None]
+
+
+def fold_recomputed(monoid: Monoid, states: State, plan: FoldPlan) -> State:
+    """Fold; gradients of any order flow to ``states`` and to the monoid's parameters."""
+    named = gradient_tensors(monoid)
+    inputs = (*leaves(states), *named.values())
+    structure = map_state(lambda t: t.new_empty(0), states)
+    outputs = _RecomputedFold.apply(monoid, plan, structure, tuple(named), *inputs)
+    return unflatten(states, outputs)
+
+
+def gradient_tensors(monoid: Monoid) -> dict[str, Tensor]:
+    """The parameters and buffers of a monoid that need gradients, by name."""
+    named = [*monoid.named_parameters(), *monoid.named_buffers()]
+    return {name: tensor for name, tensor in named if tensor.requires_grad}
+
+
+class _RecomputedFold(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        monoid: Monoid,
+        plan: FoldPlan,
+        structure: State,
+        names: Sequence[str],
+        *inputs: Tensor,
+    ) -> tuple[Tensor, ...]:
+        device = inputs[0].device
+        tape = Tape(device)
+        count = len(inputs) - len(names)
+        roots = fold_in_place(monoid, unflatten(structure, inputs[:count]), plan, tape)
+        outputs = tuple(leaves(roots))
+
+        ctx.monoid, ctx.plan, ctx.structure = monoid, plan, structure
+        ctx.names, ctx.count = names, count
+        ctx.random = tape.random.trimmed()
+        ctx.autocast = torch.autocast(
+            device.type,
+            dtype=torch.get_autocast_dtype(device.type),
+            enabled=torch.is_autocast_enabled(device.type),
+        )
+        ctx.save_for_backward(*inputs, *tape.work, *tape.lefts)
+        ctx.mark_non_differentiable(*(t for t in outputs if not t.is_floating_point()))
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        with ctx.autocast, ctx.random.replay():
+            # Gradients are enabled here if somebody will differentiate this gradient.
+            found = _differentiable(ctx, grads) if torch.is_grad_enabled() else _by_steps(ctx, grads)
+        return (None, None, None, None, *found)
+
+
+def _differentiable(ctx: Any, grads: Sequence[Tensor]) -> Grads:
+    from lcm_graph.reduce.tree import fold_by_autograd
+
+    inputs = ctx.saved_tensors[: ctx.count + len(ctx.names)]
+    ctx.random.restore(0)
+    combine = _substituted(ctx.monoid, ctx.names, inputs[ctx.count :])
+    states = unflatten(ctx.structure, inputs[: ctx.count])
+    outputs = leaves(fold_by_autograd(combine, states, ctx.plan))
+    return _gradients(outputs, inputs, grads, create_graph=True)
+
+
+def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
+    count, plan, structure = ctx.count, ctx.plan, ctx.structure
+    saved = list(ctx.saved_tensors)
+    states, parameters = saved[:count], saved[count : count + len(ctx.names)]
+    work, lefts = saved[count + len(ctx.names) :][:count], saved[2 * count + len(ctx.names) :]
+    combine = _substituted(ctx.monoid, ctx.names, parameters)
+
+    # The gradient of the value that each row held last, going back through the steps.
+    flow = [torch.zeros_like(t) for t in states]
+    for into, grad in zip(flow, grads, strict=True):
+        if into.is_floating_point():
+            into.index_copy_(0, plan.roots, grad.to(into.dtype))
+    totals: Grads = [None] * len(parameters)
+
+    schedule = steps(plan, unflatten(structure, states))
+    for number in reversed(range(len(schedule))):
+        level, left, right = schedule[number]
+        if level > 0:
+            a = [_leaf(t) for t in lefts[-count:]]
+            del lefts[-count:]
+        else:
+            a = [_leaf(t.index_select(0, left)) for t in states]
+        b = [_leaf(t.index_select(0, right)) for t in work]
+        ctx.random.restore(number)
+        with torch.enable_grad():
+            left_state = unflatten(structure, a)
+            combined = combine(left_state, unflatten(structure, b))
+            outputs = leaves(cast_like(combined, left_state))
+        operands = [*a, *b, *parameters]
+        if number == len(schedule) - 1:
+            _check_graph(outputs, operands, ctx.monoid)
+        found = _gradients(outputs, operands, [t.index_select(0, left) for t in flow])
+        for k, into in enumerate(flow):
+            _put_or_zero(into, left, found[k])
+            _put_or_zero(into, right, found[count + k])
+        for k, grad in enumerate(found[2 * count :]):
+            total = totals[k]
+            totals[k] = grad if total is None or grad is None else total + grad
+    return [*(t if t.is_floating_point() else None for t in flow), *totals]
+
+
+def _gradients(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    create_graph: bool = False,
+) -> Grads:
+    """``torch.autograd.grad`` for outputs and inputs of which some need no gradient."""
+    pairs = [(o, g.to(o.dtype)) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
+    wanted = [t for t in inputs if t.requires_grad]
+    if not pairs or not wanted:
+        return [None] * len(inputs)
+    found = iter(
+        torch.autograd.grad(
+            [o for o, _ in pairs],
+            wanted,
+            [g for _, g in pairs],
+            allow_unused=True,
+            create_graph=create_graph,
+        )
+    )
+    return [next(found) if t.requires_grad else None for t in inputs]
+
+
+def _substituted(monoid: Monoid, names: Sequence[str], tensors: Sequence[Tensor]) -> Any:
+    """The combine of ``monoid`` with the parameters that it had when the fold ran."""
+    own = gradient_tensors(monoid)
+    if all(own.get(name) is tensor for name, tensor in zip(names, tensors, strict=True)):
+        return monoid
+    parameters = dict(zip(names, tensors, strict=True))
+    return lambda a, b: torch.func.functional_call(monoid, parameters, (a, b))
+
+
+def _put_or_zero(into: Tensor, rows: Tensor, grad: Tensor | None) -> None:
+    if grad is None:
+        into.index_fill_(0, rows, 0)
+    else:
+        into.index_copy_(0, rows, grad)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_(tensor.is_floating_point())
+
+
+def _check_graph(outputs: Sequence[Tensor], known: Sequence[Tensor], monoid: Monoid) -> None:
+    """Refuse a combine that reaches a tensor whose gradient would be lost."""
+    ends = {id(t) for t in known}
+    stops = {t.grad_fn for t in known}
+    queue = [t.grad_fn for t in outputs]
+    seen = set(queue)
+    while queue:
+        node = queue.pop()
+        if node is None or node in stops:
+            continue
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in ends:
+            raise RuntimeError(
+                f"{type(monoid).__name__}.combine uses a tensor of shape {tuple(variable.shape)} "
+                "that needs a gradient and is neither a parameter nor a buffer of the monoid: its "
+                "gradient would be lost. Register it (assign it as an nn.Parameter or a module), "
+                "or pass recompute=False"
+            )
+        following = {other for other, _ in node.next_functions} - seen
+        seen |= following
+        queue.extend(following)
