@@ -114,7 +114,7 @@ class FoldAggregation(Aggregation):
             rows = canonical_order(plan, x, weight)
             x = x.index_select(0, rows)
             weight = None if weight is None else weight.index_select(0, rows)
-            plan = self._planned(FoldPlan, plan.ptr)
+            plan = self._planned(FoldPlan, plan.ptr, plan.num_elements)
         return self.fold(x, plan, weight)
 
     def _plan_for(

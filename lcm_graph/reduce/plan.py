@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -47,17 +46,19 @@ class FoldPlan:
     in the order in which they were given, sorted by set or not.
     """
 
-    def __init__(self, ptr: Tensor, permutation: Tensor | None = None) -> None:
+    def __init__(self, ptr: Tensor, num_elements: int, permutation: Tensor | None = None) -> None:
         """Use :meth:`from_index` or :meth:`from_ptr`, which check their input.
 
         Args:
             ptr: int64 ``[num_sets + 1]``.
+            num_elements: its last entry n, known on the host.
             permutation: int64 ``[n]``: the element at each place of the sets laid end to end;
                 ``None`` if they lie so already.
         """
         self.ptr = ptr
-        self.permutation = permutation
+        self.num_elements = num_elements
         self.num_sets = ptr.numel() - 1
+        self.permutation = permutation
 
     @classmethod
     def from_index(
@@ -74,14 +75,13 @@ class FoldPlan:
         Raises:
             ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
         """
-        n = index.numel() if num_elements is None and isinstance(index, Tensor) else num_elements
-        dim_size, is_sorted = check_index(index, n or 0, dim_size)
+        dim_size, is_sorted = check_index(index, num_elements, dim_size)
         index = index.long()
         permutation = None
         if not is_sorted:
             index, permutation = index.sort(stable=True)
-        plan = cls(torch._convert_indices_from_coo_to_csr(index, dim_size), permutation)
-        return plan
+        ptr = torch._convert_indices_from_coo_to_csr(index, dim_size)
+        return cls(ptr, index.numel(), permutation)
 
     @classmethod
     def from_ptr(cls, ptr: Tensor, *, num_elements: int | None = None) -> FoldPlan:
@@ -94,17 +94,9 @@ class FoldPlan:
         Raises:
             ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
         """
-        if num_elements is None and isinstance(ptr, Tensor) and ptr.numel() and ptr.dim() == 1:
-            num_elements = int(ptr[-1])
-        check_ptr(ptr, num_elements or 0, None)
-        return cls(ptr.long())
+        return cls(ptr.long(), check_ptr(ptr, num_elements, None))
 
     # Figures -----------------------------------------------------------------------------------
-
-    @cached_property
-    def num_elements(self) -> int:
-        """Elements in all sets."""
-        return int(self.ptr[-1])
 
     @property
     def depth(self) -> int:
@@ -225,7 +217,7 @@ class FoldPlan:
         """The same sets with their elements in ascending order of ``keys`` (int64 ``[n]``)."""
         by_key = keys.argsort(stable=True)
         by_set = self.index[by_key].argsort(stable=True)
-        return FoldPlan(self.ptr, by_key[by_set])
+        return FoldPlan(self.ptr, self.num_elements, by_key[by_set])
 
     def repeat(self, times: int) -> FoldPlan:
         """The sets of ``times`` batches laid end to end, each alike to this one."""
@@ -235,12 +227,12 @@ class FoldPlan:
         permutation = None
         if self.permutation is not None:
             permutation = (self.permutation + offsets).flatten()
-        return FoldPlan(ptr, permutation)
+        return FoldPlan(ptr, n * times, permutation)
 
     def to(self, device: torch.device | str) -> FoldPlan:
         """The same plan on another device (its levels are planned anew there)."""
         permutation = None if self.permutation is None else self.permutation.to(device)
-        return FoldPlan(self.ptr.to(device), permutation)
+        return FoldPlan(self.ptr.to(device), self.num_elements, permutation)
 
     @cached_property
     def _position(self) -> Tensor:
@@ -271,7 +263,7 @@ def make_plan(
     """
     if ptr is not None:
         check_ptr(ptr, num_elements, dim_size)
-        plan = FoldPlan(ptr.long())
+        plan = FoldPlan(ptr.long(), num_elements)
         if index is not None:
             check_index(index, num_elements, plan.num_sets)
             if not torch.equal(index.long(), plan.index):
@@ -286,7 +278,4 @@ def make_plan(
         raise ValueError(
             f"without 'index' and 'ptr' all elements make one set (got dim_size {dim_size})"
         )
-    return FoldPlan(torch.tensor([0, num_elements], device=device))
-
-
-__all__: Sequence[str] = ("CompactLevel", "FoldPlan", "Level", "make_plan")
+    return FoldPlan(torch.tensor([0, num_elements], device=device), num_elements)

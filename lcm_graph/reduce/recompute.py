@@ -94,7 +94,8 @@ def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
     for into, grad in zip(flow, grads, strict=True):
         if into.is_floating_point():
             into.index_copy_(0, plan.roots, grad.to(into.dtype))
-    totals: Grads = [None] * len(parameters)
+    # A parameter that no combine used gets a gradient of 0: distributed training waits for it.
+    totals = [torch.zeros_like(p) for p in parameters]
 
     schedule = steps(plan, unflatten(structure, states))
     for number in reversed(range(len(schedule))):
@@ -117,9 +118,9 @@ def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
         for k, into in enumerate(flow):
             _put_or_zero(into, left, found[k])
             _put_or_zero(into, right, found[count + k])
-        for k, grad in enumerate(found[2 * count :]):
-            total = totals[k]
-            totals[k] = grad if total is None or grad is None else total + grad
+        for total, grad in zip(totals, found[2 * count :], strict=True):
+            if grad is not None:
+                total += grad
     return [*(t if t.is_floating_point() else None for t in flow), *totals]
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check_index(index: Tensor, num_elements: int, dim_size: int | None) -> tuple[int, bool]:
+def check_index(
+    index: Tensor, num_elements: int | None, dim_size: int | None
+) -> tuple[int, bool]:
     """Validate an ``index``; returns the number of sets and whether it is sorted.
 
     Costs one device synchronisation.
@@ -17,7 +19,7 @@ def check_index(index: Tensor, num_elements: int, dim_size: int | None) -> tuple
         ValueError: wrong dtype, shape or length, a negative entry, or one beyond ``dim_size``.
     """
     _check_vector("index", index)
-    if index.numel() != num_elements:
+    if num_elements is not None and index.numel() != num_elements:
         raise ValueError(
             f"'index' must have one entry for each of the {num_elements} elements "
             f"(got {index.numel()})"
@@ -38,8 +40,8 @@ def check_index(index: Tensor, num_elements: int, dim_size: int | None) -> tuple
     return (high + 1 if dim_size is None else dim_size), bool(is_sorted)
 
 
-def check_ptr(ptr: Tensor, num_elements: int, dim_size: int | None) -> int:
-    """Validate a ``ptr``; returns the number of sets. Costs one device synchronisation.
+def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> int:
+    """Validate a ``ptr``; returns the number of elements. Costs one device synchronisation.
 
     Raises:
         ValueError: wrong dtype or shape, a decreasing step, an end that is not the number of
@@ -61,12 +63,13 @@ def check_ptr(ptr: Tensor, num_elements: int, dim_size: int | None) -> int:
             f"'ptr' must not decrease (got {int(ptr[at])} and then {int(ptr[at + 1])} "
             f"at position {at})"
         )
-    if first != 0 or last != num_elements:
+    if first != 0:
+        raise ValueError(f"'ptr' must begin with 0 (got {first})")
+    if num_elements is not None and last != num_elements:
         raise ValueError(
-            f"'ptr' must begin with 0 and end with the number of elements, {num_elements} "
-            f"(got {first} … {last})"
+            f"'ptr' must end with the number of elements, {num_elements} (got {last})"
         )
-    return sets
+    return int(last)
 
 
 def _check_vector(name: str, vector: Tensor) -> None:
