@@ -16,6 +16,6 @@ from lcm_graph.monoids.product import Product as Product
 from lcm_graph.monoids.softmax import Softmax as Softmax
 from lcm_graph.monoids.softmax import SoftmaxState as SoftmaxState
 from lcm_graph.monoids.state import State as State
-from lcm_graph.monoids.sum import Sum as Sum
+from lcm_graph.monoids.addition import Sum as Sum
 from lcm_graph.monoids.symmetrized import Symmetrized as Symmetrized
 from lcm_graph.monoids.topk import TopK as TopK

@@ -18,7 +18,7 @@ def segment_reduce(
     dim_size: int | None = None,
     *,
     plan: FoldPlan | None = None,
-    recompute: bool = True,
+    recompute: bool | None = None,
 ) -> State:
     """Fold the states of each set into one, by a closed form where the monoid has one.
 
@@ -36,7 +36,10 @@ def segment_reduce(
             ptr[s + 1] - 1. Without ``index``, ``ptr`` and ``plan`` all elements make one set.
         dim_size: number of sets (default: the largest index + 1).
         plan: a plan made before, instead of the three above.
-        recompute: recompute each combine in the backward pass instead of saving its intermediates.
+        recompute: recompute each combine in the backward pass, for which a fold keeps about 2.5
+            times its states, themselves included; otherwise it keeps what autograd saves, 13 times
+            with ``BinaryGRU``, and takes a quarter less time. Default: recompute if the states hold
+            more than a million numbers.
 
     Returns:
         The states of the sets, ``dim_size`` elements along dim 0; the identity for empty sets.
@@ -61,7 +64,7 @@ def segment_reduce(
 
 
 def tree_reduce(
-    monoid: Monoid, states: State, plan: FoldPlan, *, recompute: bool = True
+    monoid: Monoid, states: State, plan: FoldPlan, *, recompute: bool | None = None
 ) -> State:
     """Fold along the canonical tree, also where ``monoid`` has a closed form."""
     roots = fold_roots(monoid, states, plan, recompute)
@@ -70,7 +73,7 @@ def tree_reduce(
     return monoid.place(roots, plan.occupied, plan.num_sets)
 
 
-def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool) -> State:
+def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None) -> State:
     if monoid.factors:
         return tuple(
             _fold(factor, state, plan, recompute)

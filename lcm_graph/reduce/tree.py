@@ -12,19 +12,26 @@ from lcm_graph.reduce.plan import FoldPlan
 from lcm_graph.reduce.recompute import fold_recomputed, gradient_tensors
 from lcm_graph.reduce.steps import cast_like, fold_in_place
 
+RECOMPUTE_ABOVE = 1 << 20
+"""Numbers in the states from which on a fold recomputes rather than saves, if left the choice."""
 
-def fold_roots(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool = True) -> State:
+
+def fold_roots(
+    monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None = None
+) -> State:
     """Fold every occupied set; returns their states in order of the sets.
 
     Args:
         monoid: what to combine with.
         states: ``plan.num_elements`` elements.
         plan: the sets.
-        recompute: save only operands and recompute each combine in the backward pass; else keep
-            autograd's graph.
+        recompute: see :func:`~lcm_graph.reduce.segment_reduce`.
     """
-    tensors = [*leaves(states), *gradient_tensors(monoid).values()]
-    needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    tensors = leaves(states)
+    inputs = [*tensors, *gradient_tensors(monoid).values()]
+    needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+    if recompute is None:
+        recompute = sum(t.numel() for t in tensors) > RECOMPUTE_ABOVE
     if _is_transformed() or (needs_graph and not (recompute and monoid.recomputable)):
         return fold_by_autograd(monoid, states, plan)
     if needs_graph:
