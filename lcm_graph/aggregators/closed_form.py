@@ -35,7 +35,7 @@ class MinAggregation(MonoidAggregation):
 
 
 class TopKAggregation(MonoidAggregation):
-    """The ``k`` largest (or smallest) per channel side by side: see :class:`lcm_graph.monoids.TopK`."""
+    """The ``k`` largest (or smallest) per channel: see :class:`lcm_graph.monoids.TopK`."""
 
     def __init__(self, channels: int | None = None, k: int = 2, largest: bool = True) -> None:
         super().__init__(TopK(channels, k, largest))

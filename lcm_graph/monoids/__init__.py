@@ -1,5 +1,6 @@
 """What is combined: commutative monoids, written down or learned."""
 
+from lcm_graph.monoids.addition import Sum as Sum
 from lcm_graph.monoids.base import Monoid as Monoid
 from lcm_graph.monoids.extremum import Max as Max
 from lcm_graph.monoids.extremum import Min as Min
@@ -16,6 +17,5 @@ from lcm_graph.monoids.product import Product as Product
 from lcm_graph.monoids.softmax import Softmax as Softmax
 from lcm_graph.monoids.softmax import SoftmaxState as SoftmaxState
 from lcm_graph.monoids.state import State as State
-from lcm_graph.monoids.addition import Sum as Sum
 from lcm_graph.monoids.symmetrized import Symmetrized as Symmetrized
 from lcm_graph.monoids.topk import TopK as TopK

@@ -153,4 +153,3 @@ class Monoid(nn.Module):
                 f"say how many channels it has, e.g. {type(self).__name__}(64)"
             )
         return (n, self.channels)
-

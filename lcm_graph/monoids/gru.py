@@ -55,5 +55,7 @@ class BinaryGRU(LearnedMonoid):
         in_b, hidden_b = linear(b, w_new, bias_new).chunk(2, dim=-1)
         new_ab = torch.addcmul(in_a, reset_ab, hidden_b).tanh()
         new_ba = torch.addcmul(in_b, reset_ba, hidden_a).tanh()
-        return (torch.lerp(new_ab, b.to(new_ab.dtype), update_ab)
-                + torch.lerp(new_ba, a.to(new_ba.dtype), update_ba)) / 2
+        return (
+            torch.lerp(new_ab, b.to(new_ab.dtype), update_ab)
+            + torch.lerp(new_ba, a.to(new_ba.dtype), update_ba)
+        ) / 2

@@ -103,4 +103,3 @@ def _presence(state: Adjoined, dtype: torch.dtype) -> Tensor:
     if state.present is None:
         return torch.ones((), dtype=dtype, device=state.value.device).expand(len(state.value), 1)
     return state.present.to(dtype).unsqueeze(-1)
-

@@ -15,7 +15,7 @@ class MeanState(NamedTuple):
     """Running sum and number of elements."""
 
     total: Tensor  # [n, channels]
-    count: Tensor  # [n, 1], float32 or wider
+    size: Tensor  # [n, 1], float32 or wider
 
 
 class Mean(Monoid):
@@ -28,7 +28,7 @@ class Mean(Monoid):
         return MeanState(x, x.new_ones(x.size(0), 1, dtype=count_dtype(x.dtype)))
 
     def combine(self, left: MeanState, right: MeanState) -> MeanState:
-        return MeanState(left.total + right.total, left.count + right.count)
+        return MeanState(left.total + right.total, left.size + right.size)
 
     def identity(
         self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
@@ -37,15 +37,15 @@ class Mean(Monoid):
         return MeanState(total, total.new_zeros(n, 1, dtype=count_dtype(total.dtype)))
 
     def lower(self, state: MeanState) -> Tensor:
-        empty = state.count == 0
-        mean = state.total / torch.where(empty, 1, state.count)
+        empty = state.size == 0
+        mean = state.total / torch.where(empty, 1, state.size)
         return torch.where(empty, 0, mean).to(state.total.dtype)
 
     def segment(self, state: MeanState, index: Tensor, dim_size: int) -> MeanState:
         return MeanState(*(segment_sum(field, index, dim_size) for field in state))
 
     def inverse(self, state: MeanState) -> MeanState:
-        return MeanState(-state.total, -state.count)
+        return MeanState(-state.total, -state.size)
 
     def weigh(self, state: MeanState, weight: Tensor) -> MeanState:
         return MeanState(*(field * align(weight, field) for field in state))

@@ -16,7 +16,7 @@ from lcm_graph.monoids.segment import align, segment_sum
 class MomentsState(NamedTuple):
     """Number of elements, their mean, and the sum of squared deviations from it."""
 
-    count: Tensor  # [n, 1], float32 or wider
+    size: Tensor  # [n, 1], float32 or wider
     mean: Tensor  # [n, channels]
     m2: Tensor  # [n, channels]
 
@@ -64,11 +64,11 @@ class Moments(Monoid):
         return MomentsState(count, x, torch.zeros_like(x))
 
     def combine(self, left: MomentsState, right: MomentsState) -> MomentsState:
-        count = left.count + right.count
-        share = _divide(right.count, count)
+        count = left.size + right.size
+        share = _divide(right.size, count)
         delta = right.mean - left.mean
         mean = left.mean + delta * share
-        m2 = left.m2 + right.m2 + delta.square() * (left.count * share)
+        m2 = left.m2 + right.m2 + delta.square() * (left.size * share)
         empty = count == 0
         return MomentsState(
             count,
@@ -86,23 +86,23 @@ class Moments(Monoid):
         return torch.cat([_STATISTICS[name](self, state) for name in self.statistics], dim=-1)
 
     def segment(self, state: MomentsState, index: Tensor, dim_size: int) -> MomentsState:
-        count = segment_sum(state.count, index, dim_size)
-        weighted = state.mean * state.count
+        count = segment_sum(state.size, index, dim_size)
+        weighted = state.mean * state.size
         mean = _divide(segment_sum(weighted, index, dim_size), count)
         deviation = state.mean - mean.index_select(0, index)
-        m2 = segment_sum(state.m2 + deviation.square() * state.count, index, dim_size)
+        m2 = segment_sum(state.m2 + deviation.square() * state.size, index, dim_size)
         return MomentsState(count, mean.to(state.mean.dtype), m2.to(state.m2.dtype))
 
     def inverse(self, state: MomentsState) -> MomentsState:
-        return MomentsState(-state.count, state.mean, -state.m2)
+        return MomentsState(-state.size, state.mean, -state.m2)
 
     def weigh(self, state: MomentsState, weight: Tensor) -> MomentsState:
-        count = state.count * align(weight, state.count)
+        count = state.size * align(weight, state.size)
         return MomentsState(count, state.mean, state.m2 * align(weight, state.m2))
 
     def variance(self, state: MomentsState) -> Tensor:
         """Variance ``[n, channels]`` of the elements folded into ``state``."""
-        degrees = state.count - 1 if self.unbiased else state.count
+        degrees = state.size - 1 if self.unbiased else state.size
         return _divide(state.m2, degrees.clamp_min(0)).to(state.m2.dtype)
 
     def deviation(self, state: MomentsState) -> Tensor:

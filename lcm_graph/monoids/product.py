@@ -70,9 +70,7 @@ class Product(Monoid):
         return tuple(monoid.inverse(s) for monoid, s in zip(self.factors, state, strict=True))
 
     def weigh(self, state: State, weight: Tensor) -> State:
-        return tuple(
-            monoid.weigh(s, weight) for monoid, s in zip(self.factors, state, strict=True)
-        )
+        return tuple(monoid.weigh(s, weight) for monoid, s in zip(self.factors, state, strict=True))
 
     def place(self, state: State, rows: Tensor, n: int) -> State:
         return tuple(

@@ -20,7 +20,9 @@ def map_state(function: Callable[..., Tensor], state: State, *others: State) -> 
     """Apply ``function`` to the tensors of one or more states of the same structure."""
     if state is None:
         if any(other is not None for other in others):
-            raise ValueError("states differ in structure: a field is None in one and not in another")
+            raise ValueError(
+                "states differ in structure: a field is None in one and not in another"
+            )
         return None
     if isinstance(state, Tensor):
         return function(state, *others)

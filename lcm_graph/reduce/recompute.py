@@ -67,7 +67,9 @@ class _RecomputedFold(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         with ctx.autocast, ctx.random.replay():
             # Gradients are enabled here if somebody will differentiate this gradient.
-            found = _differentiable(ctx, grads) if torch.is_grad_enabled() else _by_steps(ctx, grads)
+            found = (
+                _differentiable(ctx, grads) if torch.is_grad_enabled() else _by_steps(ctx, grads)
+            )
         return (None, None, None, None, *found)
 
 

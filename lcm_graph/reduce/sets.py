@@ -8,9 +8,7 @@ from torch import Tensor
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def check_index(
-    index: Tensor, num_elements: int | None, dim_size: int | None
-) -> tuple[int, bool]:
+def check_index(index: Tensor, num_elements: int | None, dim_size: int | None) -> tuple[int, bool]:
     """Validate an ``index``; returns the number of sets and whether it is sorted.
 
     Costs one device synchronisation.
@@ -52,9 +50,7 @@ def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> in
         raise ValueError("'ptr' must have one more entry than there are sets (got 0 entries)")
     sets = ptr.numel() - 1
     if dim_size is not None and dim_size != sets:
-        raise ValueError(
-            f"'dim_size' must be the number of sets in 'ptr', {sets} (got {dim_size})"
-        )
+        raise ValueError(f"'dim_size' must be the number of sets in 'ptr', {sets} (got {dim_size})")
     decreasing = (ptr[1:] < ptr[:-1]).any().to(ptr.dtype)
     first, last, falls = torch.stack([ptr[0], ptr[-1], decreasing]).tolist()
     if falls:
@@ -66,9 +62,7 @@ def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> in
     if first != 0:
         raise ValueError(f"'ptr' must begin with 0 (got {first})")
     if num_elements is not None and last != num_elements:
-        raise ValueError(
-            f"'ptr' must end with the number of elements, {num_elements} (got {last})"
-        )
+        raise ValueError(f"'ptr' must end with the number of elements, {num_elements} (got {last})")
     return int(last)
 
 

@@ -58,7 +58,7 @@ def _cat(*parts: Tensor) -> Tensor:
 
 
 def _is_transformed() -> bool:
-    """Whether somebody looks into the operations: ``torch.func``, forward mode, ``torch.compile``."""
+    """Whether ``torch.func``, forward mode or ``torch.compile`` looks into the operations."""
     return (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()

@@ -1,0 +1,127 @@
+"""Put the measured figures into README.md, between its ``figures`` marks.
+
+python -m benchmarks.readme
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+_MARKS = re.compile(r"(<!-- figures -->\n).*?(<!-- /figures -->)", re.DOTALL)
+_NAMES = {"lcm": "LCM", "gru": "GRU"}
+_MODES = {"forward": "forward", "forward_backward": "forward + backward"}
+
+
+def main() -> None:
+    """Rewrite the part of the README between the marks."""
+    parts = [
+        render(json.loads(path.read_text(encoding="utf-8")))
+        for name, render in (("aggregators", aggregators), ("invariance", invariance))
+        if (path := RESULTS / f"{name}.json").exists()
+    ]
+    text = README.read_text(encoding="utf-8")
+    filled = "\n".join(parts)
+    README.write_text(_MARKS.sub(lambda m: f"{m[1]}{filled}{m[2]}", text), encoding="utf-8")
+
+
+def aggregators(result: dict[str, Any]) -> str:
+    """Time and peak memory of every case."""
+    rows = [
+        "| | | time | PyG's (÷ ours) | peak memory | PyG's (÷ ours) | of input |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for case in result["cases"].values():
+        for name, label in _NAMES.items():
+            for mode, mode_label in _MODES.items():
+                ours = case["aggregators"][name][mode]
+                theirs = case["aggregators"].get(f"{name}_pyg", {}).get(mode)
+                cells = [
+                    case["description"],
+                    f"{label}, {mode_label}",
+                    _seconds(ours),
+                    _theirs(theirs, _seconds, ours.get("times_faster_than_pyg")),
+                    _mebibytes(ours),
+                    _theirs(theirs, _mebibytes, ours.get("times_smaller_than_pyg")),
+                    "-" if ours["peak_per_input"] is None else f"{ours['peak_per_input']:.1f}×",
+                ]
+                rows.append(f"| {' | '.join(cells)} |")
+    lines = [
+        "Median time, and growth of memory beyond the input, of elements of "
+        f"{result['settings']['channels']} float32 features ({_where(result)}):",
+        "",
+        *rows,
+        "",
+    ]
+    whole = result["cases"].get("c")
+    if whole is not None:
+        lines += [
+            f"PyG would pad all of the Debian graph to {whole['padded_bytes'] / 1e9:,.0f} GB, for "
+            f"{whole['input_bytes'] / 1e6:,.0f} MB of elements, and answers:",
+            "",
+            "```text",
+            whole["pyg_error"],
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def invariance(result: dict[str, Any]) -> str:
+    """How much the answer of a set differs when it is alone."""
+    settings = result["settings"]
+    rows = [
+        f"| {name} | {by['lcm_graph']['largest']:.0e} | {by['PyG']['largest']:.1g} |"
+        for name, by in result["relative_difference"].items()
+    ]
+    return "\n".join(
+        [
+            f"Largest relative difference of {settings['sets']:,} sets of 1 to "
+            f"{settings['largest']}, each alone or all in one batch with a set of "
+            f"{settings['batch_mate']:,}:",
+            "",
+            "| | lcm_graph | PyG |",
+            "|---|---:|---:|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _seconds(figures: dict[str, Any]) -> str:
+    if figures["seconds"] is None:
+        return _missing(figures)
+    median = figures["seconds"]["median"]
+    return f"{median * 1e3:,.0f} ms" if median < 10 else f"{median:,.0f} s"
+
+
+def _mebibytes(figures: dict[str, Any]) -> str:
+    peak = figures["peak_bytes"]
+    return _missing(figures) if peak is None else f"{peak / 2**20:,.0f} MiB"
+
+
+def _missing(figures: dict[str, Any]) -> str:
+    return str(figures["missing"]).split(":")[0]
+
+
+def _theirs(figures: dict[str, Any] | None, show: Any, ratio: float | None) -> str:
+    if figures is None:
+        return "-"
+    return str(show(figures)) + ("" if ratio is None else f" ({ratio:.2g}×)")
+
+
+def _where(result: dict[str, Any]) -> str:
+    found = result["environment"]
+    return (
+        f"{found['processor']}, {found['torch_threads']} threads; torch {found['torch']}, "
+        f"torch_geometric {found['torch_geometric']}; commit `{found['commit']}`"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""Synthetic set tasks and molecule graphs.
+
+Nothing here is imported by the rest of the library. OGB is imported on first use only.
+"""
+
+from lcm_graph.datasets.molecules import Molecules as Molecules
+from lcm_graph.datasets.molecules import load_molecules as load_molecules
+from lcm_graph.datasets.second_minimum import SecondMinimum as SecondMinimum
+from lcm_graph.datasets.second_minimum import SetBatch as SetBatch

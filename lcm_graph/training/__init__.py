@@ -1,0 +1,30 @@
+"""Training, evaluation and reports, shared by the command line, examples and benchmarks."""
+
+from lcm_graph.training.checkpoint import CheckpointError as CheckpointError
+from lcm_graph.training.checkpoint import load_checkpoint as load_checkpoint
+from lcm_graph.training.checkpoint import save_checkpoint as save_checkpoint
+from lcm_graph.training.checkpoint import write_atomically as write_atomically
+from lcm_graph.training.experiments import Generalisation as Generalisation
+from lcm_graph.training.experiments import MoleculeRun as MoleculeRun
+from lcm_graph.training.experiments import Training as Training
+from lcm_graph.training.experiments import count_parameters as count_parameters
+from lcm_graph.training.experiments import generalise as generalise
+from lcm_graph.training.experiments import size_tests as size_tests
+from lcm_graph.training.experiments import train_molecules as train_molecules
+from lcm_graph.training.loop import fit as fit
+from lcm_graph.training.models import BitEmbedding as BitEmbedding
+from lcm_graph.training.models import MoleculeConv as MoleculeConv
+from lcm_graph.training.models import MoleculeGNN as MoleculeGNN
+from lcm_graph.training.models import SetModel as SetModel
+from lcm_graph.training.parallel import run_all as run_all
+from lcm_graph.training.protocol import Epoch as Epoch
+from lcm_graph.training.protocol import FitResult as FitResult
+from lcm_graph.training.protocol import Task as Task
+from lcm_graph.training.report import environment as environment
+from lcm_graph.training.report import format_table as format_table
+from lcm_graph.training.report import mean_std as mean_std
+from lcm_graph.training.report import plot_generalisation as plot_generalisation
+from lcm_graph.training.report import write_results as write_results
+from lcm_graph.training.tasks import MoleculeTask as MoleculeTask
+from lcm_graph.training.tasks import SecondMinimumTask as SecondMinimumTask
+from lcm_graph.training.tasks import set_accuracy as set_accuracy

@@ -1,0 +1,238 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from tqdm import tqdm
+
+from lcm_graph.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lcm_graph.training.protocol import Epoch, FitResult, Task
+
+SCHEDULES = ("constant", "one_cycle")
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """Adam in one fused step: several times faster than the default on small CPU models."""
+    return torch.optim.Adam(parameters, lr=lr, fused=True)
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    *,
+    epochs: int,
+    lr: float = 1e-3,
+    optimizer: Callable[..., torch.optim.Optimizer] = adam,
+    schedule: str = "constant",
+    clip_norm: float | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    device: str | torch.device = "cpu",
+) -> FitResult:
+    """Train ``model`` and leave it with the weights of its best validation epoch, in eval mode.
+
+    Dropout and the like draw from the global generator, which is seeded here and restored at the
+    end; the batches of epoch ``e`` come from a generator seeded by ``(seed, e)``. The model's
+    initial weights are the caller's affair. A resumed run repeats an uninterrupted one exactly
+    (on the same machine and number of threads).
+
+    Args:
+        model: moved to ``device``.
+        task: data, loss and metric, see :class:`Task`.
+        epochs: total number of epochs, those of a resumed run included.
+        lr: learning rate; the peak of ``"one_cycle"``.
+        optimizer: called as ``optimizer(model.parameters(), lr=lr)``.
+        schedule: ``"constant"``, or ``"one_cycle"`` (Smith and Topin, 2017) over all steps.
+        clip_norm: clip the gradient's L2 norm to this, if given.
+        seed: any non-negative integer.
+        checkpoint: file written after every epoch, if given.
+        resume: continue from ``checkpoint``; from the start if there is no such file yet.
+        progress: show a progress bar (on terminals only).
+        device: where to train.
+
+    Raises:
+        ValueError: an argument is out of range.
+        FloatingPointError: the loss or the validation metric is NaN or infinite.
+        CheckpointError: the checkpoint cannot be written or read, or belongs to other settings.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1 (got {epochs})")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative (got {seed})")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)} (got {schedule!r})")
+    if resume and checkpoint is None:
+        raise ValueError("resume needs checkpoint: pass the file to resume from")
+    if task.steps_per_epoch < 1:
+        raise ValueError(f"task must have at least one training batch (got {task!r})")
+
+    device = torch.device(device)
+    model.to(device)
+    made = optimizer(model.parameters(), lr=lr)
+    scheduler: LRScheduler | None = None
+    settings = {
+        "model": _without_addresses(model),
+        "task": _without_addresses(task),
+        "optimizer": type(made).__name__,
+        "lr": lr,
+        "schedule": schedule,
+        "clip_norm": clip_norm,
+        "seed": seed,
+    }
+    if schedule == "one_cycle":
+        settings["epochs"] = epochs  # the schedule depends on them
+        scheduler = OneCycleLR(made, lr, total_steps=epochs * task.steps_per_epoch)
+    run = _Run(model, task, made, scheduler, settings)
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(_mixed(seed))
+        if resume and checkpoint is not None and Path(checkpoint).exists():
+            run.restore(load_checkpoint(checkpoint), checkpoint, epochs)
+        bar = tqdm(
+            total=epochs * task.steps_per_epoch,
+            initial=len(run.history) * task.steps_per_epoch,
+            disable=not (progress and sys.stderr.isatty()),
+            leave=False,
+        )
+        with bar:
+            while len(run.history) < epochs:
+                run.epoch(bar)
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, run.state())
+    model.load_state_dict(run.best_weights)
+    model.eval()
+    best = run.history[run.best_epoch - 1]
+    return FitResult(run.history, best.epoch, best.valid)
+
+
+class _Run:
+    """The state of a training run: how to step, save and restore it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LRScheduler | None,
+        settings: dict[str, Any],
+    ) -> None:
+        self.model, self.task = model, task
+        self.optimizer, self.scheduler, self.settings = optimizer, scheduler, settings
+        self.history: list[Epoch] = []
+        self.best_epoch = 0
+        self.best_weights: dict[str, Any] = {}
+        self.on_cuda = any(parameter.is_cuda for parameter in model.parameters())
+
+    def epoch(self, bar: tqdm[Any]) -> None:
+        number = len(self.history) + 1
+        generator = torch.Generator().manual_seed(_mixed(self.settings["seed"], number))
+        self.model.train()
+        start, losses = time.perf_counter(), []
+        for step, batch in enumerate(self.task.train_batches(generator), 1):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.task.loss(self.model, batch)
+            losses.append(loss.item())
+            if not math.isfinite(losses[-1]):
+                raise FloatingPointError(
+                    f"loss is {losses[-1]} at epoch {number}, batch {step}; lower lr or set "
+                    f"clip_norm"
+                )
+            loss.backward()
+            if self.settings["clip_norm"] is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
+            self.optimizer.step()
+            if self.scheduler is not None:
+                self.scheduler.step()
+            bar.update()
+        seconds = time.perf_counter() - start
+
+        self.model.eval()
+        valid = self.task.evaluate(self.model, "valid")
+        if not math.isfinite(valid):
+            raise FloatingPointError(f"validation metric is {valid} after epoch {number}; lower lr")
+        self.history.append(Epoch(number, sum(losses) / len(losses), valid, seconds))
+        if self._is_best(valid):
+            self.best_epoch = number
+            self.best_weights = copy.deepcopy(self.model.state_dict())
+        bar.set_postfix(epoch=number, loss=f"{self.history[-1].loss:.4f}", valid=f"{valid:.4f}")
+
+    def _is_best(self, valid: float) -> bool:
+        if not self.best_epoch:
+            return True
+        best = self.history[self.best_epoch - 1].valid
+        return valid > best if self.task.maximize else valid < best
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings,
+            "history": [asdict(epoch) for epoch in self.history],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if self.on_cuda else None,
+        }
+
+    def restore(self, state: dict[str, Any], path: str | Path, epochs: int) -> None:
+        self._check_same(state, path, epochs)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
+        torch.set_rng_state(state["rng"])
+        if self.on_cuda and state["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"])
+
+    def _check_same(self, state: dict[str, Any], path: str | Path, epochs: int) -> None:
+        remedy = "use the same settings, another checkpoint file, or start without resume"
+        mine, theirs = _shapes(self.model.state_dict()), _shapes(state["model"])
+        for name in sorted(mine.keys() | theirs.keys()):
+            if mine.get(name) != theirs.get(name):
+                raise CheckpointError(
+                    f"cannot resume from {path}: {name} has shape {theirs.get(name, 'none')} "
+                    f"there and {mine.get(name, 'none')} in this model; {remedy}"
+                )
+        there = state["settings"]
+        for key in sorted(self.settings.keys() | there.keys()):
+            if self.settings.get(key) != there.get(key):
+                raise CheckpointError(
+                    f"cannot resume from {path}: {key} was {there.get(key)} there and is "
+                    f"{self.settings.get(key)} now; {remedy}"
+                )
+        if len(state["history"]) > epochs:
+            raise CheckpointError(
+                f"cannot resume from {path}: it holds {len(state['history'])} epochs, more than "
+                f"epochs={epochs}; ask for at least as many, or start without resume"
+            )
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, list[int]]:
+    return {name: list(weight.shape) for name, weight in weights.items()}
+
+
+def _without_addresses(thing: object) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+
+
+def _mixed(*numbers: int) -> int:
+    """One 32-bit seed from several numbers (torch's CPU generator uses 32 bits only)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

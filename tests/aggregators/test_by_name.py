@@ -1,0 +1,50 @@
+"""Aggregations by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lcm_graph.aggregators import AGGREGATIONS, aggregation_by_name
+from tests.references import error, index_of
+
+SETS = index_of((4, 1, 7))
+REFERENCES = {
+    "sum": lambda x: x.sum(0),
+    "mean": lambda x: x.mean(0),
+    "max": lambda x: x.amax(0),
+    "min": lambda x: x.amin(0),
+    "std": lambda x: x.var(0, correction=0).sqrt(),
+    "softmax": lambda x: (x.softmax(0) * x).sum(0),
+    "pna": lambda x: torch.cat([x.mean(0), x.var(0, correction=0).sqrt(), x.amax(0), x.amin(0)]),
+    "topk": lambda x: torch.cat([x, x.new_zeros(1, 5)]).topk(2, dim=0).values.flatten(),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_closed_forms(name: str) -> None:
+    x = torch.rand(12, 5) + 1
+    expected = torch.stack([REFERENCES[name](x[SETS == s]) for s in range(3)])
+    assert error(aggregation_by_name(name, 5, 9)(x, SETS), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(set(AGGREGATIONS) - set(REFERENCES)))
+def test_learned_ones_shuffle_and_give_the_channels_asked_for(name: str) -> None:
+    aggregation = aggregation_by_name(name, 5, 9)
+    x = torch.randn(12, 5)
+    one, two = aggregation(x, SETS), aggregation(x, SETS)
+    assert one.shape == (3, 9)
+    assert not torch.equal(one, two)
+    assert torch.equal(aggregation.eval()(x, SETS), aggregation(x, SETS))
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_out_channels(name: str) -> None:
+    aggregation = aggregation_by_name(name, 5, 9)
+    assert aggregation.out_channels == aggregation(torch.randn(12, 5), SETS).size(1)
+
+
+@pytest.mark.parametrize("name", ["median", "", "LCM"])
+def test_unknown_name(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"one of sum, mean.*\(got '{name}'\)"):
+        aggregation_by_name(name, 5, 9)
