@@ -48,10 +48,6 @@ REPEATS = {
     "b": {"forward": (9, 2), "forward_backward": (7, 1)},
     "c": {"forward": (5, 0), "forward_backward": (3, 0)},
 }  # case -> mode -> (ours, PyG's)
-SKIPPED = {
-    ("c", "forward_backward", "gru"): "the gradient of torch's packed sequences takes time in "
-    "proportion to steps times elements: most of an hour",
-}
 ADDRESS_SPACE = 64 * 2**30  # bytes that PyG may at most reserve when it is tried on (c)
 
 
@@ -149,9 +145,8 @@ def run_case(name: str, data: Path | None, quick: bool) -> dict[str, Any]:
         "aggregators": {n: {} for n in names},
     }
     for mode in MODES:
-        timed = [n for n in names if (name, mode, n) not in SKIPPED]
-        seconds = _or_none(time_case, name, data, quick, mode, timed)
-        for n in timed:
+        seconds = _or_none(time_case, name, data, quick, mode, names)
+        for n in names:
             peak = _or_none(measure_memory, name, data, quick, mode, n)
             result["aggregators"][n][mode] = {
                 "seconds": None if seconds is None else seconds[n],
@@ -159,15 +154,6 @@ def run_case(name: str, data: Path | None, quick: bool) -> dict[str, Any]:
                 "peak_per_input": None if peak is None else round(peak / case.input_bytes, 2),
                 "missing": "out of memory" if seconds is None or peak is None else None,
             }
-        for n in names:
-            if n not in timed:
-                missing = f"not run: {SKIPPED[name, mode, n]}"
-                result["aggregators"][n][mode] = {
-                    "seconds": None,
-                    "peak_bytes": None,
-                    "peak_per_input": None,
-                    "missing": missing,
-                }
     if name == "c":
         result["pyg_error"] = in_subprocess(pyg_error, name, data, quick)
     _add_ratios(result["aggregators"])

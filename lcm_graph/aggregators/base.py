@@ -86,14 +86,16 @@ class FoldAggregation(Aggregation):
             ValueError: see :func:`lcm_graph.reduce.segment_reduce`; or ``dim`` is the last
                 dimension, or ``x`` has not the features that were announced.
         """
+        pending, self._weight = self._weight, None
         if dim % x.dim() == x.dim() - 1:
             raise ValueError(
                 f"'dim' must leave the last dimension to the features (got dim {dim} for an input "
                 f"of shape {tuple(x.shape)})"
             )
         x = x.movedim(dim, -2)
+        weight = _check_weight(pending if weight is None else weight, x.size(-2))
         plan = self._plan_for(x, index, ptr, dim_size)
-        weight = self._weight_for(x, weight)
+        num_sets = plan.num_sets
         lead = x.shape[:-2]
         if lead:
             times = lead.numel()
@@ -102,7 +104,7 @@ class FoldAggregation(Aggregation):
             x = x.reshape(-1, x.size(-1))
         out = self._fold_in_order(x, plan, weight)
         if lead:
-            out = out.reshape(*lead, -1, out.size(-1))
+            out = out.reshape(*lead, num_sets, out.size(-1))
         return out.movedim(-2, dim)
 
     def _fold_in_order(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
@@ -115,6 +117,8 @@ class FoldAggregation(Aggregation):
             x = x.index_select(0, rows)
             weight = None if weight is None else weight.index_select(0, rows)
             plan = self._planned(FoldPlan, plan.ptr, plan.num_elements)
+        if weight is not None:  # elements that are not there come last: the rest fold as without
+            plan = self._planned(FoldPlan.ordered_by, plan, (weight == 0).long())
         return self.fold(x, plan, weight)
 
     def _plan_for(
@@ -126,8 +130,9 @@ class FoldAggregation(Aggregation):
             if plan.num_elements != n or dim_size not in (None, plan.num_sets):
                 raise ValueError(
                     f"{type(self).__name__}(cached=True) was first called with "
-                    f"{plan.num_elements} elements in {plan.num_sets} sets (got {n} in {dim_size}); "
-                    "use cached=False, or call reset_parameters(), when the sets change"
+                    f"{plan.num_elements} elements in {plan.num_sets} sets "
+                    f"(got {n} in {dim_size}); use cached=False, or call reset_parameters(), when "
+                    "the sets change"
                 )
             return plan
         if isinstance(index, Index):
@@ -140,22 +145,25 @@ class FoldAggregation(Aggregation):
     def _planned(self, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
         return _outside_graph(self.cached or torch.compiler.is_compiling(), make, *args)
 
-    def _weight_for(self, x: Tensor, weight: Tensor | None) -> Tensor | None:
-        if weight is None:
-            weight, self._weight = self._weight, None
-        if weight is not None and weight.shape != (x.size(-2),):
-            raise ValueError(
-                f"'weight' must have one entry for each of the {x.size(-2)} elements "
-                f"(got shape {tuple(weight.shape)})"
-            )
-        return weight
-
 
 @torch.compiler.disable
 def _outside_graph(prepare: bool, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
     """Plan outside of what ``torch.compile`` traces: a plan's sizes are read on the host."""
     plan = make(*args)
     return plan.prepared() if prepare else plan
+
+
+def _check_weight(weight: Tensor | None, n: int) -> Tensor | None:
+    if weight is None:
+        return None
+    if weight.shape != (n,):
+        raise ValueError(
+            f"'weight' must have one entry for each of the {n} elements "
+            f"(got shape {tuple(weight.shape)})"
+        )
+    if not weight.is_floating_point():
+        raise ValueError(f"'weight' must be floating-point (got {weight.dtype})")
+    return weight
 
 
 def check_features(x: Tensor, channels: int, name: str) -> None:

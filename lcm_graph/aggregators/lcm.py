@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from torch.nn import Linear
+from torch.nn import Linear, Module
 
 from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_features
 from lcm_graph.aggregators.monoid import fold_with
@@ -18,16 +18,16 @@ class LCMAggregation(FoldAggregation):
     r"""A learnable commutative monoid, folded along a balanced binary tree
     (Ong & Veličković, "Learnable Commutative Monoids for Graph Neural Networks", LoG 2022, Sec. 2).
 
-    A drop-in replacement for :class:`torch_geometric.nn.aggr.LCMAggregation`: the same signature and
-    ``state_dict`` keys (``lin``, ``gru_cell``), and the same numbers where PyG's pads nothing, that
-    is on sets of one size. Unlike PyG's, a set's answer depends on that set alone; ``index`` may be
-    unsorted, ``ptr`` suffices, memory is linear in the number of elements.
+    A drop-in replacement for :class:`torch_geometric.nn.aggr.LCMAggregation`: the same signature
+    and ``state_dict`` keys (``lin``, ``gru_cell``), and the same numbers where PyG's pads nothing,
+    that is on sets of one size. Unlike PyG's, a set's answer depends on that set alone; ``index``
+    may be unsorted, ``ptr`` suffices, memory is linear in the number of elements.
 
     The one key more, ``gru_cell.empty``, is the answer to an empty set (learned, zero at first); a
     checkpoint without it loads.
 
-    The default operator is commutative but not associative: the answer depends on the order of three
-    or more elements, unless ``order="canonical"``.
+    The default operator is commutative but not associative: the answer depends on the order of
+    three or more elements, unless ``order="canonical"``.
 
     Args:
         in_channels: size of each element.
@@ -84,14 +84,14 @@ class LCMAggregation(FoldAggregation):
         return fold_with(self.gru_cell, x, plan, weight)
 
     def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         key = f"{prefix}gru_cell.empty"
         if f"{prefix}gru_cell.weight_ih" in state_dict and key not in state_dict:
             empty = getattr(self.gru_cell, "empty", None)
             if isinstance(empty, Tensor):
-                state_dict[key] = empty.detach().clone()  # type: ignore[index]
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)  # type: ignore[no-untyped-call]
+                state_dict[key] = empty.detach().clone()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def __repr__(self) -> str:
         extra = "" if isinstance(self.gru_cell, BinaryGRU) else f", operator={self.gru_cell}"
@@ -103,11 +103,13 @@ class LCMAggregation(FoldAggregation):
 
 
 def _make_operator(operator: Monoid | Callable[[int], Monoid], channels: int) -> Monoid:
-    monoid = operator if isinstance(operator, Monoid) else operator(channels)
+    monoid: object = operator
+    if callable(operator) and not isinstance(operator, Module):
+        monoid = operator(channels)
     if not isinstance(monoid, Monoid):
         raise TypeError(
             "'operator' must be a Monoid, or a callable that makes one from the number of channels "
-            f"(got {type(monoid).__name__})"
+            f"(got {monoid!r}); Symmetrized(op, {channels}) makes one of any operator"
         )
     if monoid.channels not in (None, channels) or monoid.out_channels not in (None, channels):
         raise ValueError(

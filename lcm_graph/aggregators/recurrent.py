@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_features
+from lcm_graph.monoids import State
 from lcm_graph.reduce import FoldPlan
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
@@ -18,9 +19,9 @@ class RecurrentAggregation(FoldAggregation):
     """The last state of a recurrent network that reads the elements of a set one after another
     (Hamilton et al., "Inductive Representation Learning on Large Graphs", 2017, Sec. 3.3).
 
-    Sets are read as one of torch's packed sequences: a set stops where it ends, where PyG's GRU and
-    LSTM aggregations read on into the padding up to the largest set of the batch. Depth is the size
-    of the largest set. An empty set answers with the initial state, 0.
+    Sets are read in the layout of torch's packed sequences: a set stops where it ends, where PyG's
+    GRU and LSTM aggregations read on into the padding up to the largest set of the batch. Depth is
+    the size of the largest set. An empty set answers with the initial state, 0.
 
     The network is the attribute ``gru``, ``lstm`` or ``rnn``, so a checkpoint of PyG's
     ``GRUAggregation`` or ``LSTMAggregation`` loads. Not invariant to the order of the elements:
@@ -79,10 +80,26 @@ class RecurrentAggregation(FoldAggregation):
         if plan.num_elements == 0:
             return out
         rows, batch_sizes, sets = plan.sequence
-        packed = PackedSequence(x.index_select(0, rows), batch_sizes)
-        last = self.network(packed)[1]
-        hidden = last[0] if isinstance(last, tuple) else last
-        return out.to(hidden.dtype).index_copy(0, sets, hidden[-1])
+        hidden = self._read(x.index_select(0, rows), batch_sizes)
+        return out.to(hidden.dtype).index_copy(0, sets, hidden)
+
+    def _read(self, x: Tensor, batch_sizes: list[int]) -> Tensor:
+        """The last states ``[sets, out_channels]`` of the sets in the packed sequence ``x``.
+
+        Step by step rather than by one call on the packed sequence, whose backward pass takes time
+        proportional to the number of steps times the number of elements.
+        """
+        state: State = None
+        finished: list[Tensor] = []
+        for step in x.split(batch_sizes):
+            if state is not None and step.size(0) < state[0].size(1):  # the smallest sets end here
+                finished.append(state[0][-1, step.size(0) :])
+                state = tuple(s[:, : step.size(0)] for s in state)
+            previous = state if state is None or self.cell == "lstm" else state[0]
+            state = self.network(step.unsqueeze(0), previous)[1]
+            state = state if isinstance(state, tuple) else (state,)
+        assert state is not None
+        return torch.cat([state[0][-1], *reversed(finished)])
 
     def __repr__(self) -> str:
         order = "" if self.order == "given" else f", order={self.order!r}"

@@ -13,10 +13,10 @@ from lcm_graph.monoids.state import State, leaves, map_state
 class Monoid(nn.Module):
     r"""A monoid :math:`(M, \oplus, e)` on states, with maps into and out of it.
 
-    A set :math:`X` is folded as ``lower(lift(x_1) ⊕ lift(x_2) ⊕ …)`` (Ong & Veličković 2022, Sec. 2,
-    Prop. 1). A subclass writes :meth:`combine` and :meth:`identity`, and :meth:`lift` and
-    :meth:`lower` where the state is not the element itself. The four class attributes say which laws
-    hold *exactly* (up to rounding where the operator rounds);
+    A set :math:`X` is folded as ``lower(lift(x_1) ⊕ lift(x_2) ⊕ …)`` (Ong & Veličković 2022,
+    Sec. 2, Prop. 1). A subclass writes :meth:`combine` and :meth:`identity`, and :meth:`lift` and
+    :meth:`lower` where the state is not the element itself. The four class attributes say which
+    laws hold *exactly* (up to rounding where the operator rounds);
     :func:`lcm_graph.testing.check_monoid` holds a monoid to them.
 
     Calling a monoid combines: ``monoid(left, right)`` is ``monoid.combine(left, right)``.
@@ -39,11 +39,7 @@ class Monoid(nn.Module):
 
     def __init__(self, channels: int | None = None) -> None:
         super().__init__()
-        if channels is not None and (
-            isinstance(channels, bool) or not isinstance(channels, int) or channels < 1
-        ):
-            raise ValueError(f"'channels' must be a positive integer (got {channels!r})")
-        self.channels = channels
+        self.channels = None if channels is None else check_positive("channels", channels)
 
     # What a monoid is --------------------------------------------------------------------------
 
@@ -98,7 +94,7 @@ class Monoid(nn.Module):
             TypeError: the monoid is not ``invertible``.
         """
         raise TypeError(
-            f"{type(self).__name__} has no inverse: elements cannot be taken out of its states again"
+            f"{type(self).__name__} has no inverse: elements cannot be taken out of its states"
         )
 
     def weigh(self, state: State, weight: Tensor) -> State:
@@ -118,8 +114,9 @@ class Monoid(nn.Module):
 
     def place(self, state: State, rows: Tensor, n: int) -> State:
         """``n`` identities, with the elements of ``state`` at ``rows`` (int64, distinct)."""
-        first = next(tensor for tensor in leaves(state) if tensor.is_floating_point())
-        blank = self.identity(n, dtype=first.dtype, device=first.device)
+        tensors = leaves(state)
+        dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+        blank = self.identity(n, dtype=dtype, device=tensors[0].device)
         return map_state(
             lambda e, s: e.to(s.dtype).expand(n, *s.shape[1:]).index_copy(0, rows, s), blank, state
         )
@@ -153,3 +150,10 @@ class Monoid(nn.Module):
                 f"say how many channels it has, e.g. {type(self).__name__}(64)"
             )
         return (n, self.channels)
+
+
+def check_positive(name: str, value: int) -> int:
+    """Returns ``value``; ValueError naming the argument if it is not a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"'{name}' must be a positive integer (got {value!r})")
+    return value

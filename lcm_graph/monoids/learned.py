@@ -83,8 +83,9 @@ class LearnedMonoid(Monoid):
             return state.value
         # Also where every set has elements: `empty` then takes part with a gradient of 0, which
         # distributed data-parallel training asks of every parameter.
-        blend = present * state.value + (1 - present) * self.empty.to(state.value.dtype)
-        return torch.where(present == 1, state.value, blend)
+        empty = self.empty.to(state.value.dtype)
+        blend = present * state.value + (1 - present) * empty
+        return torch.where(present == 1, state.value, torch.where(present == 0, empty, blend))
 
     def weigh(self, state: Adjoined, weight: Tensor) -> Adjoined:
         present = _presence(state, state.value.dtype)

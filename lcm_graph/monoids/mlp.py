@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from lcm_graph.monoids.base import check_positive
 from lcm_graph.monoids.learned import LearnedMonoid
 
 
@@ -25,9 +26,7 @@ class BinaryMLP(LearnedMonoid):
 
     def __init__(self, channels: int, hidden: int | None = None) -> None:
         super().__init__(channels)
-        hidden = 2 * channels if hidden is None else hidden
-        if hidden < 1:
-            raise ValueError(f"'hidden' must be a positive integer (got {hidden!r})")
+        hidden = 2 * channels if hidden is None else check_positive("hidden", hidden)
         self.weight_sum = nn.Parameter(torch.empty(hidden, channels))  # (W_a + W_b) / 2
         self.weight_diff = nn.Parameter(torch.empty(hidden, channels))  # (W_a - W_b) / 2
         self.bias = nn.Parameter(torch.empty(hidden))

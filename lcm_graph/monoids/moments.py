@@ -33,8 +33,8 @@ class Moments(Monoid):
         statistics: which of ``"mean"``, ``"var"``, ``"std"`` ``lower`` gives, side by side.
         unbiased: divide by n - 1 instead of n.
 
-    A statistic that is not defined (any of an empty set; the unbiased variance of a singleton) is 0.
-    The gradient of a standard deviation of 0 is 0.
+    A statistic that is not defined (any of an empty set; the unbiased variance of a singleton) is
+    0. The gradient of a standard deviation of 0 is 0.
     """
 
     invertible = True
@@ -64,14 +64,13 @@ class Moments(Monoid):
         return MomentsState(count, x, torch.zeros_like(x))
 
     def combine(self, left: MomentsState, right: MomentsState) -> MomentsState:
-        count = left.size + right.size
-        share = _divide(right.size, count)
+        size = left.size + right.size
+        mean = left.mean * _divide(left.size, size) + right.mean * _divide(right.size, size)
         delta = right.mean - left.mean
-        mean = left.mean + delta * share
-        m2 = left.m2 + right.m2 + delta.square() * (left.size * share)
-        empty = count == 0
+        m2 = left.m2 + right.m2 + delta.square() * _divide(left.size * right.size, size)
+        empty = size == 0
         return MomentsState(
-            count,
+            size,
             torch.where(empty, 0, mean).to(left.mean.dtype),
             torch.where(empty, 0, m2).to(left.m2.dtype),
         )
@@ -86,19 +85,20 @@ class Moments(Monoid):
         return torch.cat([_STATISTICS[name](self, state) for name in self.statistics], dim=-1)
 
     def segment(self, state: MomentsState, index: Tensor, dim_size: int) -> MomentsState:
-        count = segment_sum(state.size, index, dim_size)
+        size = segment_sum(state.size, index, dim_size)
         weighted = state.mean * state.size
-        mean = _divide(segment_sum(weighted, index, dim_size), count)
+        mean = _divide(segment_sum(weighted, index, dim_size), size)
         deviation = state.mean - mean.index_select(0, index)
         m2 = segment_sum(state.m2 + deviation.square() * state.size, index, dim_size)
-        return MomentsState(count, mean.to(state.mean.dtype), m2.to(state.m2.dtype))
+        return MomentsState(size, mean.to(state.mean.dtype), m2.to(state.m2.dtype))
 
     def inverse(self, state: MomentsState) -> MomentsState:
         return MomentsState(-state.size, state.mean, -state.m2)
 
     def weigh(self, state: MomentsState, weight: Tensor) -> MomentsState:
-        count = state.size * align(weight, state.size)
-        return MomentsState(count, state.mean, state.m2 * align(weight, state.m2))
+        size = state.size * align(weight, state.size)
+        mean = torch.where(size == 0, 0, state.mean)
+        return MomentsState(size, mean, state.m2 * align(weight, state.m2))
 
     def variance(self, state: MomentsState) -> Tensor:
         """Variance ``[n, channels]`` of the elements folded into ``state``."""
@@ -113,7 +113,8 @@ class Moments(Monoid):
 
     def __repr__(self) -> str:
         channels = "" if self.channels is None else f"{self.channels}, "
-        return f"Moments({channels}statistics={self.statistics})"
+        unbiased = ", unbiased=True" if self.unbiased else ""
+        return f"Moments({channels}statistics={self.statistics}{unbiased})"
 
 
 def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:

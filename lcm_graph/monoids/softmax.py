@@ -23,8 +23,8 @@ class SoftmaxState(NamedTuple):
 class Softmax(Monoid):
     r"""``Σ softmax(t · x) · x`` per channel (Li et al., "DeeperGCN", 2020, eq. 6).
 
-    With ``lift(x, logits)`` the weights come from elsewhere, as in attention; the state merges as in
-    Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018, Sec. 3).
+    With ``lift(x, logits)`` the weights come from elsewhere, as in attention; the state merges as
+    in Milakov & Gimelshein, "Online normalizer calculation for softmax" (2018, Sec. 3).
 
     Args:
         channels: features of an element.
@@ -75,7 +75,7 @@ class Softmax(Monoid):
         return SoftmaxState(torch.full_like(zeros, -torch.inf), zeros, zeros)
 
     def lower(self, state: SoftmaxState) -> Tensor:
-        empty = state.norm == 0
+        empty = (state.norm == 0) | (state.maximum == -torch.inf)
         return torch.where(empty, 0, state.total / torch.where(empty, 1, state.norm))
 
     def segment(self, state: SoftmaxState, index: Tensor, dim_size: int) -> SoftmaxState:

@@ -1,8 +1,8 @@
 """States: what a monoid combines.
 
-A state holds ``n`` elements along dim 0. It is a tensor, a ``NamedTuple`` of tensors, or a tuple of
-states (a :class:`~lcm_graph.monoids.Product`). A field may be ``None`` when the monoid that owns the
-state says what ``None`` stands for.
+A state holds ``n`` elements along dim 0. It is a tensor, a ``NamedTuple`` of tensors, or a tuple
+of states (a :class:`~lcm_graph.monoids.Product`). A field may be ``None`` when the monoid that owns
+the state says what ``None`` stands for.
 """
 
 from __future__ import annotations

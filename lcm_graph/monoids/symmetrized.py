@@ -33,7 +33,8 @@ class Symmetrized(LearnedMonoid):
         out = (self.op(a, b) + self.op(b, a)) / 2
         if out.shape != a.shape:
             raise ValueError(
-                f"'op' must give the shape of its operands {tuple(a.shape)} (got {tuple(out.shape)})"
+                f"'op' must give the shape of its operands, {tuple(a.shape)} "
+                f"(got {tuple(out.shape)})"
             )
         return out
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lcm_graph.monoids.base import Monoid
+from lcm_graph.monoids.base import Monoid, check_positive
 from lcm_graph.monoids.segment import log_weight
 
 
 class TopK(Monoid):
-    """The ``k`` largest (or smallest) values per channel, in order: an exact, learnable-input monoid.
+    """The ``k`` largest (or smallest) values per channel, in order.
 
     The state is ``[n, k, channels]``, sorted from the extreme inwards and padded with infinities.
     For k = 2 it is the monoid of the paper's running example (Ong & Veličković 2022, Sec. 2.2).
@@ -33,9 +33,7 @@ class TopK(Monoid):
         fill_value: float = 0.0,
     ) -> None:
         super().__init__(channels)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"'k' must be a positive integer (got {k!r})")
-        self.k = k
+        self.k = check_positive("k", k)
         self.largest = largest
         self.fill_value = fill_value
 

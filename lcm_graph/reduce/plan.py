@@ -34,12 +34,12 @@ class CompactLevel(NamedTuple):
 class FoldPlan:
     r"""Which combines fold every set of a batch, in :math:`\lceil \log_2 \max \rceil` levels.
 
-    Element :math:`p` of a set (:math:`p = 0, 1, \dots`) with :math:`p > 0` is consumed exactly once,
-    as right operand, at level :math:`\mathrm{tz}(p)`, its number of trailing zero bits, by element
-    :math:`p - 2^{\mathrm{tz}(p)}` on its left. That is the balanced tree in which a last odd element
-    moves up a level unpaired; planning a whole batch means sorting its elements by :math:`\mathrm{tz}`.
-    Sets of any sizes share the levels, nothing is padded, and a set's tree depends on its own size
-    alone.
+    Element :math:`p` of a set (:math:`p = 0, 1, \dots`) with :math:`p > 0` is consumed exactly
+    once, as right operand, at level :math:`\mathrm{tz}(p)`, its number of trailing zero bits, by
+    element :math:`p - 2^{\mathrm{tz}(p)}` on its left. That is the balanced tree in which a last
+    odd element moves up a level unpaired; planning a whole batch means sorting its elements by
+    :math:`\mathrm{tz}`. Sets of any sizes share the levels, nothing is padded, and a set's tree
+    depends on its own size alone.
 
     Build one with :meth:`from_index` or :meth:`from_ptr` and reuse it as long as the sets stay the
     same (a static graph): ``segment_reduce(monoid, states, plan=plan)``. Rows refer to the elements
@@ -94,7 +94,8 @@ class FoldPlan:
         Raises:
             ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
         """
-        return cls(ptr.long(), check_ptr(ptr, num_elements, None))
+        num_elements = check_ptr(ptr, num_elements, None)
+        return cls(ptr.long(), num_elements)
 
     # Figures -----------------------------------------------------------------------------------
 
@@ -184,12 +185,12 @@ class FoldPlan:
         return tuple(levels), finished[0], where[self.roots]
 
     @cached_property
-    def sequence(self) -> tuple[Tensor, Tensor, Tensor]:
+    def sequence(self) -> tuple[Tensor, list[int], Tensor]:
         """The elements in the order of a packed sequence: the first of each set, the second, …
 
         Returns:
             Rows int64 ``[n]``, largest set first within a step; the number of sets that reach each
-            step, int64 on the CPU; and the occupied sets from largest to smallest.
+            step; and the occupied sets from largest to smallest.
         """
         by_size = self.sizes.argsort(descending=True, stable=True)
         sets = by_size[: self.roots.numel()]
@@ -199,7 +200,7 @@ class FoldPlan:
             self.sizes, output_size=self.num_elements
         )
         order = (self._position * self.num_sets + rank[set_of_place]).argsort()
-        return self._rows(order), torch.bincount(self._position).cpu(), sets
+        return self._rows(order), torch.bincount(self._position).tolist(), sets
 
     def prepared(self) -> FoldPlan:
         """Itself, with all that folds read from it made ready (for ``torch.compile``)."""
@@ -268,8 +269,8 @@ def make_plan(
             check_index(index, num_elements, plan.num_sets)
             if not torch.equal(index.long(), plan.index):
                 raise ValueError(
-                    "'index' and 'ptr' name different sets; pass one of them, or an 'index' that is "
-                    "sorted and counts as 'ptr' does"
+                    "'index' and 'ptr' name different sets; pass one of them, or an 'index' that "
+                    "is sorted and counts as 'ptr' does"
                 )
         return plan
     if index is not None:

@@ -6,18 +6,23 @@ and a half times its input, whatever the combine itself would have saved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
+from torch.autograd.graph import get_gradient_edge
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, map_state, unflatten
+from lcm_graph.monoids.state import leaves, map_state, num_elements, unflatten
 from lcm_graph.reduce.plan import FoldPlan
-from lcm_graph.reduce.steps import Tape, cast_like, fold_in_place, steps
+from lcm_graph.reduce.random_state import RandomStates
+from lcm_graph.reduce.steps import Tape, cast_like, fold_in_place, rows_at_once, steps
 
-Grads = list[Tensor | None]
+Grads: TypeAlias = list[Tensor | None]
+Combine: TypeAlias = Callable[[State, State], State]
 
 
 def fold_recomputed(monoid: Monoid, states: State, plan: FoldPlan) -> State:
@@ -67,21 +72,44 @@ class _RecomputedFold(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         with ctx.autocast, ctx.random.replay():
             # Gradients are enabled here if somebody will differentiate this gradient.
-            found = (
-                _differentiable(ctx, grads) if torch.is_grad_enabled() else _by_steps(ctx, grads)
+            # Nor can gradients that come in batches (`is_grads_batched`) be written in place.
+            transformed = torch.is_grad_enabled() or any(
+                is_batchedtensor(g) or is_legacy_batchedtensor(g) for g in grads
             )
+            found = _by_autograd(ctx, grads) if transformed else _by_steps(ctx, grads)
         return (None, None, None, None, *found)
 
 
-def _differentiable(ctx: Any, grads: Sequence[Tensor]) -> Grads:
+def _by_autograd(ctx: Any, grads: Sequence[Tensor]) -> Grads:
+    """The gradient as a differentiable function: fold anew with a graph."""
     from lcm_graph.reduce.tree import fold_by_autograd
 
     inputs = ctx.saved_tensors[: ctx.count + len(ctx.names)]
-    ctx.random.restore(0)
-    combine = _substituted(ctx.monoid, ctx.names, inputs[ctx.count :])
     states = unflatten(ctx.structure, inputs[: ctx.count])
-    outputs = leaves(fold_by_autograd(combine, states, ctx.plan))
-    return _gradients(outputs, inputs, grads, create_graph=True)
+    combine = _substituted(ctx.monoid, ctx.names, inputs[ctx.count :])
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if ctx.random.states:
+            combine = _replayed(combine, ctx.random, rows_at_once(states))
+        outputs = leaves(fold_by_autograd(combine, states, ctx.plan))
+    _check_graph(outputs, inputs, ctx.monoid)
+    return _gradients(outputs, inputs, grads, create_graph)
+
+
+def _replayed(combine: Combine, random: RandomStates, rows: int) -> Combine:
+    """``combine`` in the pieces and with the random numbers of the fold in place."""
+    number = itertools.count()
+
+    def replay(left: State, right: State) -> State:
+        parts = []
+        for start in range(0, num_elements(left), rows):
+            random.restore(next(number))
+            parts.append(
+                combine(*(map_state(lambda t: t[start : start + rows], s) for s in (left, right)))  # noqa: B023
+            )
+        return map_state(lambda *tensors: torch.cat(tensors), *parts)
+
+    return replay
 
 
 def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
@@ -112,7 +140,7 @@ def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
         with torch.enable_grad():
             left_state = unflatten(structure, a)
             combined = combine(left_state, unflatten(structure, b))
-            outputs = leaves(cast_like(combined, left_state))
+            outputs = leaves(cast_like(combined, left_state, ctx.monoid))
         operands = [*a, *b, *parameters]
         if number == len(schedule) - 1:
             _check_graph(outputs, operands, ctx.monoid)
@@ -120,9 +148,9 @@ def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
         for k, into in enumerate(flow):
             _put_or_zero(into, left, found[k])
             _put_or_zero(into, right, found[count + k])
-        for total, grad in zip(totals, found[2 * count :], strict=True):
-            if grad is not None:
-                total += grad
+        for total, found_here in zip(totals, found[2 * count :], strict=True):
+            if found_here is not None:
+                total += found_here
     return [*(t if t.is_floating_point() else None for t in flow), *totals]
 
 
@@ -149,7 +177,7 @@ def _gradients(
     return [next(found) if t.requires_grad else None for t in inputs]
 
 
-def _substituted(monoid: Monoid, names: Sequence[str], tensors: Sequence[Tensor]) -> Any:
+def _substituted(monoid: Monoid, names: Sequence[str], tensors: Sequence[Tensor]) -> Combine:
     """The combine of ``monoid`` with the parameters that it had when the fold ran."""
     own = gradient_tensors(monoid)
     if all(own.get(name) is tensor for name, tensor in zip(names, tensors, strict=True)):
@@ -171,8 +199,7 @@ def _leaf(tensor: Tensor) -> Tensor:
 
 def _check_graph(outputs: Sequence[Tensor], known: Sequence[Tensor], monoid: Monoid) -> None:
     """Refuse a combine that reaches a tensor whose gradient would be lost."""
-    ends = {id(t) for t in known}
-    stops = {t.grad_fn for t in known}
+    stops = {get_gradient_edge(t).node for t in known if t.requires_grad}
     queue = [t.grad_fn for t in outputs]
     seen = set(queue)
     while queue:
@@ -180,7 +207,7 @@ def _check_graph(outputs: Sequence[Tensor], known: Sequence[Tensor], monoid: Mon
         if node is None or node in stops:
             continue
         variable = getattr(node, "variable", None)
-        if variable is not None and id(variable) not in ends:
+        if variable is not None:
             raise RuntimeError(
                 f"{type(monoid).__name__}.combine uses a tensor of shape {tuple(variable.shape)} "
                 "that needs a gradient and is neither a parameter nor a buffer of the monoid: its "

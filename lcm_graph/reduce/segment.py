@@ -22,8 +22,8 @@ def segment_reduce(
 ) -> State:
     """Fold the states of each set into one, by a closed form where the monoid has one.
 
-    Otherwise along the canonical tree of :class:`FoldPlan`: n - S combines for n elements in S sets,
-    ⌈log₂ max⌉ levels, no padding. The result of a set depends on that set alone.
+    Otherwise along the canonical tree of :class:`FoldPlan`: n - S combines for n elements in S
+    sets, ⌈log₂ max⌉ levels, no padding. The result of a set depends on that set alone.
 
     Gradients of any order, ``torch.func`` transforms (over states and parameters), autocast and
     ``torch.compile`` (of the levels; planning reads sizes on the host) are supported.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import map_state, num_elements, take
+from lcm_graph.monoids.state import leaves, map_state, num_elements, take
 from lcm_graph.reduce.plan import make_plan
 
 
@@ -17,21 +17,22 @@ def sequential_reduce(
     ptr: Tensor | None = None,
     dim_size: int | None = None,
 ) -> State:
-    """Fold each set from the left: ``((e ⊕ x₁) ⊕ x₂) ⊕ x₃ …``. Never optimised.
+    """Fold each set from the left: ``((x₁ ⊕ x₂) ⊕ x₃) ⊕ …``. Never optimised.
 
-    Arguments as :func:`~lcm_graph.reduce.segment_reduce`. For an associative monoid both agree up to
-    rounding; for others the difference is the price of bracketing.
+    Arguments as :func:`~lcm_graph.reduce.segment_reduce`. For an associative monoid both agree up
+    to rounding; for others the difference is the price of bracketing.
     """
-    first = states if isinstance(states, Tensor) else next(t for t in states if t is not None)
-    while not isinstance(first, Tensor):
-        first = first[0]
-    plan = make_plan(num_elements(states), index, ptr, dim_size, first.device)
-    folds = []
+    plan = make_plan(num_elements(states), index, ptr, dim_size, leaves(states)[0].device)
+    folds = [take(states, plan.roots[:0])]
     for s in range(plan.num_sets):
-        fold = monoid.identity(1, dtype=first.dtype, device=first.device)
-        for row in (plan.index == s).nonzero().flatten():
+        rows = (plan.index == s).nonzero().flatten()
+        if len(rows) == 0:
+            continue
+        fold = take(states, rows[:1])
+        for row in rows[1:]:
             fold = monoid.combine(fold, take(states, row.view(1)))
         folds.append(fold)
-    if not folds:
-        return monoid.identity(0, dtype=first.dtype, device=first.device)
-    return map_state(lambda *rows: torch.cat(rows), *folds)
+    occupied = map_state(lambda *parts: torch.cat(parts), *folds)
+    if plan.occupied is None:
+        return occupied
+    return monoid.place(occupied, plan.occupied, plan.num_sets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,7 @@ def fold_in_place(monoid: Monoid, states: State, plan: FoldPlan, tape: Tape | No
             a, b = take(work, step.left), take(work, step.right)
             if tape is not None:
                 tape.record(step, a)
-            put(work, step.left, cast_like(monoid.combine(a, b), work))
+            put(work, step.left, cast_like(monoid.combine(a, b), a, monoid))
     if tape is not None:
         tape.work = leaves(work)
     return take(work, plan.roots)
@@ -63,9 +64,7 @@ def fold_in_place(monoid: Monoid, states: State, plan: FoldPlan, tape: Tape | No
 
 def steps(plan: FoldPlan, states: State) -> list[Step]:
     """The levels of a plan cut into steps that suit states like these."""
-    tensors = leaves(states)
-    width = sum(t[:1].numel() for t in tensors) or 1
-    rows = max(256, CHUNK_ELEMENTS.get(tensors[0].device.type, 1 << 24) // width)
+    rows = rows_at_once(states)
     return [
         Step(number, left, right)
         for number, level in enumerate(plan.levels)
@@ -73,11 +72,31 @@ def steps(plan: FoldPlan, states: State) -> list[Step]:
     ]
 
 
+def rows_at_once(states: State) -> int:
+    """How many elements like these one combine handles."""
+    tensors = leaves(states)
+    width = sum(math.prod(t.shape[1:]) for t in tensors) or 1
+    return max(256, CHUNK_ELEMENTS.get(tensors[0].device.type, 1 << 24) // width)
+
+
 def put(state: State, rows: Tensor, values: State) -> None:
     """Overwrite the elements ``rows`` of ``state``."""
     map_state(lambda s, v: s.index_copy_(0, rows, v), state, values)
 
 
-def cast_like(state: State, like: State) -> State:
-    """States keep their dtype, also where autocast computes a combine in another."""
-    return map_state(lambda s, t: s.to(t.dtype), state, like)
+def cast_like(combined: State, operand: State, monoid: object) -> State:
+    """What ``monoid`` combined, in its operands' dtype, also where autocast computed in another.
+
+    Raises:
+        ValueError: it is not of the operands' structure and shape.
+    """
+
+    def cast(result: Tensor, before: Tensor) -> Tensor:
+        if result.shape != before.shape:
+            raise ValueError(
+                f"{type(monoid).__name__}.combine must give states of the shape of its "
+                f"operands, {tuple(before.shape)} (got {tuple(result.shape)})"
+            )
+        return result.to(before.dtype)
+
+    return map_state(cast, combined, operand)

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, map_state, take
 from lcm_graph.reduce.plan import FoldPlan
-from lcm_graph.reduce.recompute import fold_recomputed, gradient_tensors
+from lcm_graph.reduce.recompute import Combine, fold_recomputed, gradient_tensors
 from lcm_graph.reduce.steps import cast_like, fold_in_place
 
 RECOMPUTE_ABOVE = 1 << 20
@@ -29,24 +29,23 @@ def fold_roots(
     """
     tensors = leaves(states)
     inputs = [*tensors, *gradient_tensors(monoid).values()]
-    needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     if recompute is None:
         recompute = sum(t.numel() for t in tensors) > RECOMPUTE_ABOVE
-    if _is_transformed() or (needs_graph and not (recompute and monoid.recomputable)):
+    if _is_transformed() or (torch.is_grad_enabled() and not (recompute and monoid.recomputable)):
         return fold_by_autograd(monoid, states, plan)
-    if needs_graph:
+    if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
         return fold_recomputed(monoid, states, plan)
     return fold_in_place(monoid, states, plan)
 
 
-def fold_by_autograd(monoid: Monoid, states: State, plan: FoldPlan) -> State:
+def fold_by_autograd(monoid: Combine, states: State, plan: FoldPlan) -> State:
     """Fold with operations that autograd, ``torch.func`` and ``torch.compile`` see through."""
     levels, singletons, order = plan.compact_levels
     at_hand = states
     finished = [take(states, singletons)]
     for level in levels:
-        combined = monoid(take(at_hand, level.left), take(at_hand, level.right))
-        combined = cast_like(combined, at_hand)
+        left = take(at_hand, level.left)
+        combined = cast_like(monoid(left, take(at_hand, level.right)), left, monoid)
         both = map_state(_cat, at_hand, combined)
         at_hand = take(both, level.keep)
         finished.append(take(combined, level.done))

@@ -71,7 +71,7 @@ def generalise(
 
     Args:
         aggr: name of the aggregation.
-        train_sizes: smallest and largest size to train and validate on.
+        train_sizes: smallest and largest size to train on; validation sets have twice the largest.
         tests: data sets of one size each, see :func:`size_tests`.
         training: how to train.
         num_sets: number of training sets.
@@ -79,10 +79,10 @@ def generalise(
     Source: Ong and Veličković (2022), section 3.1. Unlike there, validation sets are of the
     training sizes: nothing of the larger sizes is used to choose a model.
     """
-    seed = training.seed
+    seed, valid_size = training.seed, 2 * train_sizes[1]
     task = SecondMinimumTask(
         SecondMinimum(num_sets, *train_sizes, seed=seed),
-        SecondMinimum(1024, *train_sizes, seed=_VALID_SEED + seed),
+        SecondMinimum(1024, valid_size, valid_size, seed=_VALID_SEED + seed),
         batch_size=training.batch_size,
     )
     with torch.random.fork_rng(devices=[]):

@@ -35,7 +35,7 @@ def test_plans_once(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     init = FoldPlan.__init__
 
-    def counting(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+    def counting(self, *args, **kwargs):
         made.append(1)
         init(self, *args, **kwargs)
 

@@ -205,7 +205,7 @@ def test_under_hooks_of_saved_tensors(way: str) -> None:
         )
         got = [t.grad for t in inputs[:1]] + [p.grad for p in monoid.parameters()]
     else:
-        got = gradients(out, inputs)
+        got = [*gradients(out, inputs)]
     for one, wanted in zip(got, expected, strict=True):
         assert (one is None and not wanted.any()) or error(one, wanted) <= 1e-10  # type: ignore[arg-type]
 

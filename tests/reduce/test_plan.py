@@ -54,7 +54,7 @@ def test_sequence_reads_every_set_in_order(sizes: list[int], seed: int) -> None:
         assert [sizes[s] for s in sets] == sorted((s for s in sizes if s), reverse=True)
         read: dict[int, list[int]] = {int(s): [] for s in sets}
         start = 0
-        for count in batch_sizes.tolist():
+        for count in batch_sizes:
             for s, row in zip(sets.tolist(), rows[start : start + count].tolist(), strict=False):
                 read[s].append(row)
             start += count

@@ -19,8 +19,8 @@ def test_folds_from_the_left() -> None:
     order = torch.randperm(9)
     folds = []
     for rows in x.split(SIZES):
-        fold = torch.zeros(1, 3, dtype=torch.float64)
-        for row in rows:
+        fold = rows[:1] if len(rows) else monoid.identity(1, dtype=torch.float64)
+        for row in rows[1:]:
             fold = monoid.combine(fold, row[None])
         folds.append(fold)
     expected = torch.cat(folds)

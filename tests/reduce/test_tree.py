@@ -54,9 +54,14 @@ def test_values_and_gradients(
         index = index[torch.randperm(len(index))]
     x = torch.randn(len(index), 4, dtype=dtype, requires_grad=True)
     inputs = [x, *monoid.parameters()]
-    where = {"ptr": ptr_of(sizes)} if layout == "ptr" else {"index": index}
+    by_ptr = layout == "ptr"
     states = segment_reduce(
-        monoid, monoid.lift(x), dim_size=len(sizes), recompute=recompute, **where
+        monoid,
+        monoid.lift(x),
+        None if by_ptr else index,
+        ptr_of(sizes) if by_ptr else None,
+        len(sizes),
+        recompute=recompute,
     )
     out = monoid.lower(states)
 
@@ -110,7 +115,7 @@ def test_chunks_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> No
     calls: list[int] = []
     combine = monoid.combine
 
-    def counting(left, right):  # type: ignore[no-untyped-def]
+    def counting(left, right):
         calls.append(1)
         return combine(left, right)
 

@@ -54,7 +54,7 @@ class GCD(Monoid):
 
 
 class Counted(NamedTuple):
-    count: Tensor  # int64 [n]
+    factors: Tensor  # int64 [n]
     value: Tensor  # [n, channels]
 
 
@@ -65,7 +65,7 @@ class CountedProduct(Monoid):
         return Counted(torch.ones(len(x), dtype=torch.int64), x)
 
     def combine(self, left: Counted, right: Counted) -> Counted:
-        return Counted(left.count + right.count, left.value * right.value)
+        return Counted(left.factors + right.factors, left.value * right.value)
 
     def identity(
         self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
@@ -74,7 +74,7 @@ class CountedProduct(Monoid):
         return Counted(torch.zeros(n, dtype=torch.int64, device=device), ones)
 
     def lower(self, state: Counted) -> Tensor:
-        return torch.cat([state.count.to(state.value).unsqueeze(1), state.value], dim=1)
+        return torch.cat([state.factors.to(state.value).unsqueeze(1), state.value], dim=1)
 
 
 def by_set(x: Tensor) -> list[Tensor]:
@@ -112,7 +112,7 @@ def test_integers_among_floats(fold) -> None:
     x = torch.randn(19, 2, dtype=torch.float64, requires_grad=True)
     monoid = CountedProduct(2)
     states = fold(monoid, monoid.lift(x), INDEX, dim_size=6)
-    assert states.count.dtype == torch.int64
+    assert states.factors.dtype == torch.int64
     out = monoid.lower(states)
     rows = [*by_set(x), x[:0]]
     expected = torch.stack([torch.cat([torch.tensor([len(r)]).to(x), r.prod(0)]) for r in rows])

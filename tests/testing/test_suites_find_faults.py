@@ -68,7 +68,7 @@ class Entangled(Sum):
 class Widens(Mean):
     def combine(self, left: MeanState, right: MeanState) -> MeanState:
         total = left.total.double() + right.total.double()
-        return MeanState(total, left.count + right.count)
+        return MeanState(total, left.size + right.size)
 
 
 class Lossy(LearnedMonoid):
