@@ -50,12 +50,10 @@ def equal_sets(num_sets: int, size: int) -> Case:
 
 
 def debian_in_neighbours(root: Path) -> Case:
-    """For every package of ``debian_graph/deps.npz``, the packages that refer to it, each once."""
+    """For every node of ``debian_graph/deps.npz``, the edges that point to it."""
     with np.load(root / "debian_graph" / "deps.npz", allow_pickle=False) as arrays:
-        source, target = arrays["edge_index"].astype(np.int64)
+        index = torch.from_numpy(np.sort(arrays["edge_index"][1].astype(np.int64)))
         num_nodes = len(arrays["node_kind"])
-    pairs = np.unique(target * num_nodes + source)  # by target; edges of several types count once
-    index = torch.from_numpy(pairs // num_nodes)
     largest = int(torch.bincount(index).max())
     description = f"Debian: {num_nodes:,} sets of up to {largest:,}"
     return Case(index, num_nodes, description)

@@ -39,7 +39,7 @@ class Generalisation:
     Attributes:
         accuracy: set size -> fraction of test sets with all bits right.
         best_epoch: epoch (from 1) whose weights were tested.
-        valid: validation accuracy of that epoch, on sets of the training sizes.
+        valid: validation accuracy of that epoch, on sets of twice the largest training size.
         parameters: number of trainable parameters.
         seconds_per_epoch: mean training time.
         model: the trained model.
@@ -76,8 +76,9 @@ def generalise(
         training: how to train.
         num_sets: number of training sets.
 
-    Source: Ong and Veličković (2022), section 3.1. Unlike there, validation sets are of the
-    training sizes: nothing of the larger sizes is used to choose a model.
+    Source: Ong and Veličković (2022), section 3.1 and appendix F: 65,536 training sets, 1,024
+    validation sets of size 32 for training sizes up to 16. Singletons, which have no 2nd minimum,
+    are left out; the training is shorter.
     """
     seed, valid_size = training.seed, 2 * train_sizes[1]
     task = SecondMinimumTask(

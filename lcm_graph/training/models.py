@@ -69,20 +69,6 @@ class SetModel(nn.Module):
         return out
 
 
-class _Aggregate(nn.Module):
-    """A named aggregation from ``channels`` to ``channels`` over sets given by ``ptr``."""
-
-    def __init__(self, name: str, channels: int) -> None:
-        super().__init__()
-        self.aggr = aggregation_by_name(name, channels, channels)
-        pooled = int(self.aggr.out_channels)
-        self.lin = nn.Linear(pooled, channels) if pooled != channels else nn.Identity()
-
-    def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
-        out: Tensor = self.lin(self.aggr(x, ptr=ptr, dim_size=ptr.numel() - 1))
-        return out
-
-
 class MoleculeConv(MessagePassing):
     """x_u' = MLP((1 + eps) x_u + aggr over v of ReLU(x_v + bond_vu)), as GIN with edge features.
 
@@ -95,10 +81,11 @@ class MoleculeConv(MessagePassing):
     """
 
     def __init__(self, aggr: str, hidden: int) -> None:
-        super().__init__(aggr=None)
+        aggregation = aggregation_by_name(aggr, hidden, hidden)
+        super().__init__(aggr=aggregation)
         (bond_encoder,) = _ogb_encoders("BondEncoder")
         self.bonds = bond_encoder(hidden)
-        self.neighbours = _Aggregate(aggr, hidden)
+        self.narrow = _to_width(aggregation, hidden)
         self.eps = nn.Parameter(torch.zeros(1))
         self.mlp = nn.Sequential(
             nn.Linear(hidden, 2 * hidden),
@@ -107,18 +94,14 @@ class MoleculeConv(MessagePassing):
             nn.Linear(2 * hidden, hidden),
         )
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, edge_ptr: Tensor) -> Tensor:
-        """Node states ``[N, hidden]``; edges sorted by target, node ``u``'s in ``edge_ptr[u]:``."""
-        out = self.propagate(edge_index, x=x, bond=self.bonds(edge_attr), edge_ptr=edge_ptr)
+    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+        """Node states ``[N, hidden]``, edges ``[2, E]`` and OGB's bond features ``[E, 3]``."""
+        out = self.narrow(self.propagate(edge_index, x=x, bond=self.bonds(edge_attr)))
         result: Tensor = self.mlp((1 + self.eps) * x + out)
         return result
 
     def message(self, x_j: Tensor, bond: Tensor) -> Tensor:
         return (x_j + bond).relu()
-
-    def aggregate(self, inputs: Tensor, edge_ptr: Tensor) -> Tensor:
-        out: Tensor = self.neighbours(inputs, edge_ptr)
-        return out
 
 
 class MoleculeGNN(nn.Module):
@@ -152,19 +135,17 @@ class MoleculeGNN(nn.Module):
         self.convs = nn.ModuleList(MoleculeConv(aggr, hidden) for _ in range(num_layers))
         self.norms = nn.ModuleList(_BatchNorm(hidden) for _ in range(num_layers))
         self.dropout = nn.Dropout(dropout)
-        self.readout = _Aggregate(readout or aggr, hidden)
+        self.readout = aggregation_by_name(readout or aggr, hidden, hidden)
+        self.narrow = _to_width(self.readout, hidden)
         self.head = nn.Linear(hidden, num_tasks)
 
     def forward(self, batch: Any) -> Tensor:
         """A PyG ``Batch`` of G graphs with OGB's features -> ``[G, num_tasks]``."""
-        target, order = batch.edge_index[1].sort(stable=True)
-        edge_index = batch.edge_index[:, order]
-        edge_attr = batch.edge_attr[order]
-        edge_ptr = torch._convert_indices_from_coo_to_csr(target, batch.x.size(0))
         x = self.atoms(batch.x)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = x + self.dropout(norm(conv(x, edge_index, edge_attr, edge_ptr)).relu())
-        out: Tensor = self.head(self.readout(x, batch.ptr))
+            x = x + self.dropout(norm(conv(x, batch.edge_index, batch.edge_attr)).relu())
+        pooled = self.readout(x, ptr=batch.ptr, dim_size=batch.num_graphs)
+        out: Tensor = self.head(self.narrow(pooled))
         return out
 
 
@@ -177,6 +158,12 @@ class _BatchNorm(nn.BatchNorm1d):
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
         return super().forward(input)
+
+
+def _to_width(aggregation: Aggregation, hidden: int) -> nn.Module:
+    """A linear layer from an aggregation's outputs to ``hidden``, if they are of another width."""
+    pooled = int(aggregation.out_channels)
+    return nn.Linear(pooled, hidden) if pooled != hidden else nn.Identity()
 
 
 def _ogb_encoders(*names: str) -> tuple[Any, ...]:
