@@ -81,9 +81,7 @@ def test_conv_is_gin_with_bonds():
     conv = MoleculeConv("sum", 4).eval()
     graph = molecule(4, 0)
     x = torch.randn(4, 4)
-    target, order = graph.edge_index[1].sort(stable=True)
-    ptr = torch.tensor([0, *target.bincount(minlength=4).cumsum(0).tolist()])
-    out = conv(x, graph.edge_index[:, order], graph.edge_attr[order], ptr)
+    out = conv(x, graph.edge_index, graph.edge_attr)
     inbox = torch.zeros(4, 4)
     bonds = conv.bonds(graph.edge_attr)
     for (source, to), bond in zip(graph.edge_index.T.tolist(), bonds, strict=True):
@@ -101,5 +99,6 @@ def test_one_node_training_batch(aggr):
 
 def test_readout_of_its_own():
     model = MoleculeGNN("sum", hidden=8, num_layers=1, readout="topk")
-    assert model.readout.lin.in_features == model.readout.aggr.out_channels == 16
+    assert isinstance(model.narrow, nn.Linear)
+    assert model.narrow.in_features == model.readout.out_channels == 16
     assert model(Batch.from_data_list([molecule(3, 0)])).shape == (1, 1)
