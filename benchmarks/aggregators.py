@@ -187,7 +187,8 @@ def _add_ratios(aggregators: dict[str, Any]) -> None:
             if ours["seconds"] and other["seconds"]:
                 ratio = other["seconds"]["median"] / ours["seconds"]["median"]
                 ours["times_faster_than_pyg"] = round(ratio, 2)
-            if ours["peak_bytes"] and other["peak_bytes"]:
+            # Pages are counted, and Python's own traffic with them: a peak of less says nothing.
+            if min(ours["peak_bytes"] or 0, other["peak_bytes"] or 0) >= 2**20:
                 ours["times_smaller_than_pyg"] = round(other["peak_bytes"] / ours["peak_bytes"], 2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import multiprocessing
@@ -71,6 +72,7 @@ def peak_growth(call: Callable[[], object]) -> int:
     again unseen.
     """
     gc.collect()
+    _return_free_memory()
     before = _resident()
     _reset_peak()
     call()
@@ -120,6 +122,13 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
+
+
+def _return_free_memory() -> None:
+    """Hand freed memory back to the system, so that using it again counts (glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 # Linux can forget a process's peak, so that the peak is that of the call alone. `ru_maxrss` cannot

@@ -24,9 +24,7 @@ class MonoidAggregation(FoldAggregation):
     def __init__(self, monoid: Monoid, order: str = "given", cached: bool = False) -> None:
         super().__init__(order, cached)
         if not isinstance(monoid, Monoid):
-            raise TypeError(
-                f"'monoid' must be a Monoid, e.g. Sum(64) (got {type(monoid).__name__})"
-            )
+            raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64) (got {monoid!r})")
         self.monoid = monoid
 
     @property

@@ -40,6 +40,8 @@ class Softmax(Monoid):
         self, channels: int | None = None, temperature: float = 1.0, learn: bool = False
     ) -> None:
         super().__init__(channels)
+        if not isinstance(temperature, (int, float)):
+            raise ValueError(f"'temperature' must be a number (got {temperature!r})")
         self.initial_temperature = float(temperature)
         value = torch.tensor(self.initial_temperature)
         if learn:
