@@ -31,6 +31,7 @@ lint: $(INSTALLED)  ## ruff, mypy and codespell
 	$(BIN)/codespell
 
 bench: $(INSTALLED)  ## measure against PyG; writes benchmarks/results (LCM_DATA=… for the large graph)
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.invariance
 	$(BIN)/python -m benchmarks.aggregators
 
