@@ -48,6 +48,15 @@ class FoldAggregation(Aggregation):
         """
         raise NotImplementedError
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            self._weight = None  # also where PyG's checks or ours refused the call
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_plan": None, "_weight": None}
+
     def mask_next(self, weight: Tensor) -> None:
         """Use ``weight`` (see :meth:`forward`) in the next call, and in that one alone."""
         self._weight = weight
@@ -86,16 +95,17 @@ class FoldAggregation(Aggregation):
             ValueError: see :func:`lcm_graph.reduce.segment_reduce`; or ``dim`` is the last
                 dimension, or ``x`` has not the features that were announced.
         """
-        pending, self._weight = self._weight, None
         if dim % x.dim() == x.dim() - 1:
             raise ValueError(
                 f"'dim' must leave the last dimension to the features (got dim {dim} for an input "
                 f"of shape {tuple(x.shape)})"
             )
         x = x.movedim(dim, -2)
-        weight = _check_weight(pending if weight is None else weight, x.size(-2))
+        weight = _check_weight(self._weight if weight is None else weight, x.size(-2))
         plan = self._plan_for(x, index, ptr, dim_size)
         num_sets = plan.num_sets
+        if weight is not None:  # what is not there is not looked at, not even if it is NaN
+            x = torch.where(weight.unsqueeze(-1) == 0, 0, x)
         lead = x.shape[:-2]
         if lead:
             times = lead.numel()
@@ -134,6 +144,8 @@ class FoldAggregation(Aggregation):
                     f"(got {n} in {dim_size}); use cached=False, or call reset_parameters(), when "
                     "the sets change"
                 )
+            if plan.ptr.device != x.device:
+                plan = self._plan = self._planned(FoldPlan.to, plan, x.device)
             return plan
         if isinstance(index, Index):
             index = index.as_tensor()
@@ -149,8 +161,9 @@ class FoldAggregation(Aggregation):
 @torch.compiler.disable
 def _outside_graph(prepare: bool, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
     """Plan outside of what ``torch.compile`` traces: a plan's sizes are read on the host."""
-    plan = make(*args)
-    return plan.prepared() if prepare else plan
+    with torch.inference_mode(mode=False):  # a plan made now may serve in training later
+        plan = make(*args)
+        return plan.prepared() if prepare else plan
 
 
 def _check_weight(weight: Tensor | None, n: int) -> Tensor | None:

@@ -40,7 +40,8 @@ class MonoidAggregation(FoldAggregation):
         return fold_with(self.monoid, x, plan, weight)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.monoid})"
+        order = "" if self.order == "given" else f", order={self.order!r}"
+        return f"{type(self).__name__}({self.monoid}{order})"
 
 
 def fold_with(monoid: Monoid, x: Tensor, plan: FoldPlan, weight: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids.base import Monoid
-from lcm_graph.monoids.segment import align, segment_sum
+from lcm_graph.monoids.segment import segment_sum, times_weight
 
 
 class Sum(Monoid):
@@ -29,4 +29,4 @@ class Sum(Monoid):
         return -state
 
     def weigh(self, state: Tensor, weight: Tensor) -> Tensor:
-        return state * align(weight, state)
+        return times_weight(state, weight)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids.base import Monoid
-from lcm_graph.monoids.segment import log_weight, segment_max
+from lcm_graph.monoids.segment import plus_log_weight, segment_max
 
 
 class Max(Monoid):
@@ -39,7 +39,7 @@ class Max(Monoid):
         return segment_max(state, index, dim_size)
 
     def weigh(self, state: Tensor, weight: Tensor) -> Tensor:
-        return state + log_weight(weight, state)
+        return plus_log_weight(state, weight)
 
 
 class Min(Max):
@@ -60,4 +60,4 @@ class Min(Max):
         return -segment_max(-state, index, dim_size)
 
     def weigh(self, state: Tensor, weight: Tensor) -> Tensor:
-        return state - log_weight(weight, state)
+        return -plus_log_weight(-state, weight)

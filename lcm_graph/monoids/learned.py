@@ -59,7 +59,7 @@ class LearnedMonoid(Monoid):
         a = _presence(left, both.dtype)
         b = _presence(right, both.dtype)
         union = a + b - a * b
-        blend = (a * b) * both + (a * (1 - b)) * left.value + ((1 - a) * b) * right.value
+        blend = (a * b) * both + ((a * (1 - b)) * left.value + ((1 - a) * b) * right.value)
         blend = blend / torch.where(union > 0, union, 1)
         # At 0 and 1 the law is exact: nothing of the other terms, not even a NaN, gets in.
         value = torch.where(a * b == 1, both, blend)
@@ -88,8 +88,14 @@ class LearnedMonoid(Monoid):
         return torch.where(present == 1, state.value, torch.where(present == 0, empty, blend))
 
     def weigh(self, state: Adjoined, weight: Tensor) -> Adjoined:
-        present = _presence(state, state.value.dtype)
-        return Adjoined(state.value, (present * align(weight, present)).squeeze(-1))
+        """Interpolate from absence (0) to presence (1).
+
+        Two elements of weights a and b combine to the mean of what their presence or absence would
+        give, as if drawn with these probabilities: ``ab`` both, ``a(1 - b)`` the left, ``(1 - a)b``
+        the right, over the weight ``a + b - ab`` of the result.
+        """
+        present = _presence(state, state.value.dtype) * align(weight, state.value)
+        return Adjoined(torch.where(present == 0, 0, state.value), present.squeeze(-1))
 
     def place(self, state: Adjoined, rows: Tensor, n: int) -> Adjoined:
         present = _presence(state, state.value.dtype).squeeze(-1)

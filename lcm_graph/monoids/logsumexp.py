@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids.base import Monoid
-from lcm_graph.monoids.segment import log_weight, segment_max, segment_sum
+from lcm_graph.monoids.segment import finite_shift, plus_log_weight, segment_max, segment_sum
 
 
 class LogSumExp(Monoid):
@@ -39,13 +39,7 @@ class LogSumExp(Monoid):
         return _log(shift, segment_sum(terms, index, dim_size))
 
     def weigh(self, state: Tensor, weight: Tensor) -> Tensor:
-        return state + log_weight(weight, state)
-
-
-def finite_shift(maximum: Tensor) -> Tensor:
-    """A constant to subtract before exponentiating: the maximum, or 0 where that is infinite."""
-    maximum = maximum.detach()
-    return maximum.masked_fill(maximum.isinf(), 0)
+        return plus_log_weight(state, weight)
 
 
 def _log(shift: Tensor, total: Tensor) -> Tensor:

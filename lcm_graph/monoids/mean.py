@@ -12,14 +12,14 @@ from lcm_graph.monoids.segment import align, segment_sum
 
 
 class MeanState(NamedTuple):
-    """Running sum and number of elements."""
+    """Mean and number of elements."""
 
-    total: Tensor  # [n, channels]
+    mean: Tensor  # [n, channels]
     size: Tensor  # [n, 1], float32 or wider
 
 
 class Mean(Monoid):
-    """Arithmetic mean: sums and counts are added, ``lower`` divides. An empty set answers 0."""
+    """Arithmetic mean, merged by weight, so that no sum overflows. An empty set answers 0."""
 
     invertible = True
 
@@ -28,29 +28,38 @@ class Mean(Monoid):
         return MeanState(x, x.new_ones(x.size(0), 1, dtype=count_dtype(x.dtype)))
 
     def combine(self, left: MeanState, right: MeanState) -> MeanState:
-        return MeanState(left.total + right.total, left.size + right.size)
+        size = left.size + right.size
+        mean = left.mean * divide(left.size, size) + right.mean * divide(right.size, size)
+        return MeanState(mean.to(left.mean.dtype), size)
 
     def identity(
         self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
     ) -> MeanState:
-        total = torch.zeros(self._identity_shape(n), dtype=dtype, device=device)
-        return MeanState(total, total.new_zeros(n, 1, dtype=count_dtype(total.dtype)))
+        mean = torch.zeros(self._identity_shape(n), dtype=dtype, device=device)
+        return MeanState(mean, mean.new_zeros(n, 1, dtype=count_dtype(mean.dtype)))
 
     def lower(self, state: MeanState) -> Tensor:
-        empty = state.size == 0
-        mean = state.total / torch.where(empty, 1, state.size)
-        return torch.where(empty, 0, mean).to(state.total.dtype)
+        return state.mean
 
     def segment(self, state: MeanState, index: Tensor, dim_size: int) -> MeanState:
-        return MeanState(*(segment_sum(field, index, dim_size) for field in state))
+        size = segment_sum(state.size, index, dim_size)
+        mean = divide(segment_sum(state.mean * state.size, index, dim_size), size)
+        return MeanState(mean.to(state.mean.dtype), size)
 
     def inverse(self, state: MeanState) -> MeanState:
-        return MeanState(-state.total, -state.size)
+        return MeanState(state.mean, -state.size)
 
     def weigh(self, state: MeanState, weight: Tensor) -> MeanState:
-        return MeanState(*(field * align(weight, field) for field in state))
+        size = state.size * align(weight, state.size)
+        return MeanState(torch.where(size == 0, 0, state.mean), size)
 
 
 def count_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype that counts elements of ``dtype``: float32 at least, so that counts stay exact."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """``numerator / denominator``, and 0 with a gradient of 0 where the denominator is 0."""
+    zero = denominator == 0
+    return torch.where(zero, 0, numerator / torch.where(zero, 1, denominator))

@@ -40,6 +40,9 @@ class BinaryMLP(LearnedMonoid):
             nn.init.uniform_(parameter, -bound, bound)
         self.out.reset_parameters()
 
+    def __repr__(self) -> str:
+        return f"BinaryMLP({self.channels}, hidden={self.out.in_features})"
+
     def operator(self, a: Tensor, b: Tensor) -> Tensor:
         u = linear(a + b, self.weight_sum, self.bias)
         v = linear(a - b, self.weight_diff)

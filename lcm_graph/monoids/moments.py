@@ -9,8 +9,14 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids.base import Monoid
-from lcm_graph.monoids.mean import count_dtype
-from lcm_graph.monoids.segment import align, segment_sum
+from lcm_graph.monoids.mean import count_dtype, divide
+from lcm_graph.monoids.segment import (
+    align,
+    finite_shift,
+    segment_max,
+    segment_sum,
+    times_weight,
+)
 
 
 class MomentsState(NamedTuple):
@@ -65,9 +71,9 @@ class Moments(Monoid):
 
     def combine(self, left: MomentsState, right: MomentsState) -> MomentsState:
         size = left.size + right.size
-        mean = left.mean * _divide(left.size, size) + right.mean * _divide(right.size, size)
+        mean = left.mean * divide(left.size, size) + right.mean * divide(right.size, size)
         delta = right.mean - left.mean
-        m2 = left.m2 + right.m2 + delta.square() * _divide(left.size * right.size, size)
+        m2 = left.m2 + right.m2 + delta.square() * divide(left.size * right.size, size)
         empty = size == 0
         return MomentsState(
             size,
@@ -85,12 +91,21 @@ class Moments(Monoid):
         return torch.cat([_STATISTICS[name](self, state) for name in self.statistics], dim=-1)
 
     def segment(self, state: MomentsState, index: Tensor, dim_size: int) -> MomentsState:
+        # Twice around a value close to the mean: sums of numbers far from 0 lose their last digits.
         size = segment_sum(state.size, index, dim_size)
-        weighted = state.mean * state.size
-        mean = _divide(segment_sum(weighted, index, dim_size), size)
-        deviation = state.mean - mean.index_select(0, index)
-        m2 = segment_sum(state.m2 + deviation.square() * state.size, index, dim_size)
-        return MomentsState(size, mean.to(state.mean.dtype), m2.to(state.m2.dtype))
+        near = finite_shift(segment_max(state.mean.detach(), index, dim_size))
+        near = (near + self._around(state, near, size, index)[0]).detach()
+        shift, m2 = self._around(state, near, size, index)
+        return MomentsState(size, (near + shift).to(state.mean.dtype), m2.to(state.m2.dtype))
+
+    def _around(
+        self, state: MomentsState, near: Tensor, size: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean less ``near``, and m2, of sets of ``size`` elements."""
+        deviation = state.mean - near.index_select(0, index)
+        shift = divide(segment_sum(deviation * state.size, index, size.size(0)), size)
+        around = segment_sum(state.m2 + deviation.square() * state.size, index, size.size(0))
+        return shift, around - shift.square() * size
 
     def inverse(self, state: MomentsState) -> MomentsState:
         return MomentsState(-state.size, state.mean, -state.m2)
@@ -98,12 +113,12 @@ class Moments(Monoid):
     def weigh(self, state: MomentsState, weight: Tensor) -> MomentsState:
         size = state.size * align(weight, state.size)
         mean = torch.where(size == 0, 0, state.mean)
-        return MomentsState(size, mean, state.m2 * align(weight, state.m2))
+        return MomentsState(size, mean, times_weight(state.m2, weight))
 
     def variance(self, state: MomentsState) -> Tensor:
         """Variance ``[n, channels]`` of the elements folded into ``state``."""
         degrees = state.size - 1 if self.unbiased else state.size
-        return _divide(state.m2, degrees.clamp_min(0)).to(state.m2.dtype)
+        return divide(state.m2, degrees.clamp_min(0)).to(state.m2.dtype)
 
     def deviation(self, state: MomentsState) -> Tensor:
         """Standard deviation ``[n, channels]`` of the elements folded into ``state``."""
@@ -115,12 +130,6 @@ class Moments(Monoid):
         channels = "" if self.channels is None else f"{self.channels}, "
         unbiased = ", unbiased=True" if self.unbiased else ""
         return f"Moments({channels}statistics={self.statistics}{unbiased})"
-
-
-def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """``numerator / denominator``, and 0 with a gradient of 0 where the denominator is 0."""
-    zero = denominator == 0
-    return torch.where(zero, 0, numerator / torch.where(zero, 1, denominator))
 
 
 _STATISTICS: dict[str, Callable[[Moments, MomentsState], Tensor]] = {

@@ -26,6 +26,12 @@ def segment_max(x: Tensor, index: Tensor, dim_size: int) -> Tensor:
     return out.scatter_reduce(0, _expand(index, x), x, "amax", include_self=True)
 
 
+def finite_shift(maximum: Tensor) -> Tensor:
+    """A constant to subtract before exponentiating: the maximum, or 0 where that is infinite."""
+    maximum = maximum.detach()
+    return maximum.masked_fill(maximum.isinf(), 0)
+
+
 def log_weight(weight: Tensor, like: Tensor) -> Tensor:
     """Logarithm of weights ``[n]``, shaped to broadcast over ``like [n, ...]``; log 0 is -inf.
 
@@ -34,6 +40,18 @@ def log_weight(weight: Tensor, like: Tensor) -> Tensor:
     tiny = torch.finfo(weight.dtype).tiny
     log = torch.where(weight > 0, weight.clamp_min(tiny).log(), -torch.inf)
     return align(log, like)
+
+
+def times_weight(state: Tensor, weight: Tensor) -> Tensor:
+    """``state [n, ...]`` times ``weight [n]``; 0 where the weight is 0, whatever the state is."""
+    weight = align(weight, state)
+    return torch.where(weight == 0, 0, state) * weight
+
+
+def plus_log_weight(state: Tensor, weight: Tensor) -> Tensor:
+    """``state [n, ...]`` plus log ``weight [n]``; -inf where that is 0, whatever the state is."""
+    log = log_weight(weight, state)
+    return torch.where(log == -torch.inf, -torch.inf, state + log)
 
 
 def align(weight: Tensor, like: Tensor) -> Tensor:

@@ -8,8 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.monoids.base import Monoid
-from lcm_graph.monoids.logsumexp import finite_shift
-from lcm_graph.monoids.segment import log_weight, segment_max, segment_sum
+from lcm_graph.monoids.segment import (
+    finite_shift,
+    plus_log_weight,
+    segment_max,
+    segment_sum,
+    times_weight,
+)
 
 
 class SoftmaxState(NamedTuple):
@@ -31,7 +36,8 @@ class Softmax(Monoid):
         temperature: the factor ``t``; larger is closer to a maximum, 0 is the mean.
         learn: whether ``t`` is a parameter.
 
-    An empty set answers 0.
+    An empty set answers 0. Both sums are kept in the elements' dtype: in float16 they overflow
+    beyond 65,504, where bfloat16 and float32 do not.
     """
 
     temperature: Tensor
@@ -53,8 +59,21 @@ class Softmax(Monoid):
         with torch.no_grad():
             self.temperature.fill_(self.initial_temperature)
 
+    def __repr__(self) -> str:
+        channels = "" if self.channels is None else f"{self.channels}, "
+        learn = ", learn=True" if isinstance(self.temperature, nn.Parameter) else ""
+        return f"Softmax({channels}temperature={self.initial_temperature}{learn})"
+
     def lift(self, x: Tensor, logits: Tensor | None = None) -> SoftmaxState:
-        """States of elements ``x [n, channels]``; ``logits`` broadcast to ``x`` where given."""
+        """Turn elements ``x [n, channels]`` into states.
+
+        Args:
+            x: floating point.
+            logits: what to weigh by, ``[n, channels]`` or ``[n, 1]`` (default: ``t · x``).
+
+        Raises:
+            ValueError: ``x`` has another shape or is not floating point.
+        """
         self._check_elements(x)
         scaled = x * self.temperature.to(x.dtype) if logits is None else logits.expand_as(x)
         return SoftmaxState(scaled, torch.ones_like(x), x)
@@ -90,4 +109,9 @@ class Softmax(Monoid):
         )
 
     def weigh(self, state: SoftmaxState, weight: Tensor) -> SoftmaxState:
-        return state._replace(maximum=state.maximum + log_weight(weight, state.maximum))
+        present = (weight > 0).to(weight.dtype)
+        return SoftmaxState(
+            plus_log_weight(state.maximum, weight),
+            times_weight(state.norm, present),
+            times_weight(state.total, present),
+        )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids.base import Monoid, check_positive
-from lcm_graph.monoids.segment import log_weight
+from lcm_graph.monoids.segment import plus_log_weight
 
 
 class TopK(Monoid):
@@ -14,7 +14,8 @@ class TopK(Monoid):
 
     The state is ``[n, k, channels]``, sorted from the extreme inwards and padded with infinities.
     For k = 2 it is the monoid of the paper's running example (Ong & Veličković 2022, Sec. 2.2).
-    Differentiable: each output's gradient goes to the element it came from.
+    Differentiable: each output's gradient goes to the element it came from, or to one or several of
+    those that tie for it.
 
     Args:
         channels: features of an element.
@@ -64,8 +65,13 @@ class TopK(Monoid):
         return state.masked_fill(state == self._absent, self.fill_value).flatten(1)
 
     def weigh(self, state: Tensor, weight: Tensor) -> Tensor:
-        log = log_weight(weight, state)
-        return state + log if self.largest else state - log
+        if self.largest:
+            return plus_log_weight(state, weight)
+        return -plus_log_weight(-state, weight)
+
+    def place(self, state: Tensor, rows: Tensor, n: int) -> Tensor:
+        blank = state.new_full((n, *state.shape[1:]), self._absent)  # whatever the channels are
+        return blank.index_copy(0, rows, state)
 
     def _better(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.maximum(a, b) if self.largest else torch.minimum(a, b)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,14 @@ class CompactLevel(NamedTuple):
     done: Tensor  # int64, rows of combined that are whole sets
 
 
+T = TypeVar("T")
+
+
+def _kept(compute: Callable[[Any], T]) -> cached_property[T]:
+    """A property computed once, of ordinary tensors also where inference mode asks for it."""
+    return cached_property(torch.inference_mode(mode=False)(compute))
+
+
 class FoldPlan:
     r"""Which combines fold every set of a batch, in :math:`\lceil \log_2 \max \rceil` levels.
 
@@ -55,7 +64,7 @@ class FoldPlan:
             permutation: int64 ``[n]``: the element at each place of the sets laid end to end;
                 ``None`` if they lie so already.
         """
-        self.ptr = ptr
+        self.ptr = ptr.clone() if ptr.is_inference() else ptr
         self.num_elements = num_elements
         self.num_sets = ptr.numel() - 1
         self.permutation = permutation
@@ -104,14 +113,14 @@ class FoldPlan:
         """Levels of the tree: ⌈log₂⌉ of the largest set's size."""
         return len(self.levels)
 
-    @cached_property
+    @_kept
     def sizes(self) -> Tensor:
         """Elements of each set: int64 ``[num_sets]``."""
         return self.ptr.diff()
 
     # The sets ----------------------------------------------------------------------------------
 
-    @cached_property
+    @_kept
     def index(self) -> Tensor:
         """The set of each element: int64 ``[n]``, in the order in which elements were given."""
         sets = torch.arange(self.num_sets, device=self.ptr.device)
@@ -120,13 +129,13 @@ class FoldPlan:
             return by_place
         return torch.empty_like(by_place).index_copy_(0, self.permutation, by_place)
 
-    @cached_property
+    @_kept
     def occupied(self) -> Tensor | None:
         """The sets that hold elements: int64; ``None`` if all do."""
         occupied = self.sizes.nonzero().flatten()
         return None if occupied.numel() == self.num_sets else occupied
 
-    @cached_property
+    @_kept
     def roots(self) -> Tensor:
         """The first element of each occupied set, where the set's fold ends up: int64 rows."""
         starts = self.ptr[:-1]
@@ -134,7 +143,7 @@ class FoldPlan:
 
     # The tree ----------------------------------------------------------------------------------
 
-    @cached_property
+    @_kept
     def levels(self) -> tuple[Level, ...]:
         """The combines, level by level; one host synchronisation."""
         position = self._position
@@ -150,7 +159,7 @@ class FoldPlan:
             levels.append(Level(self._rows(right - lowest[right]), self._rows(right)))
         return tuple(levels)
 
-    @cached_property
+    @_kept
     def compact_levels(self) -> tuple[tuple[CompactLevel, ...], Tensor, Tensor]:
         """The same combines for a fold that overwrites nothing (see :class:`CompactLevel`).
 
@@ -184,7 +193,7 @@ class FoldPlan:
         where[rows] = torch.arange(rows.numel(), device=device)
         return tuple(levels), finished[0], where[self.roots]
 
-    @cached_property
+    @_kept
     def sequence(self) -> tuple[Tensor, list[int], Tensor]:
         """The elements in the order of a packed sequence: the first of each set, the second, …
 
@@ -235,7 +244,7 @@ class FoldPlan:
         permutation = None if self.permutation is None else self.permutation.to(device)
         return FoldPlan(self.ptr.to(device), self.num_elements, permutation)
 
-    @cached_property
+    @_kept
     def _position(self) -> Tensor:
         """The place of each element in its set, the sets laid end to end: int64 ``[n]``."""
         places = torch.arange(self.num_elements, device=self.ptr.device)
@@ -259,9 +268,16 @@ def make_plan(
 ) -> FoldPlan:
     """The plan for PyG's way of naming sets: ``index``, ``ptr``, both, or neither (one set).
 
+    ``device`` is that of the elements.
+
     Raises:
         ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
     """
+    for name, where in (("index", index), ("ptr", ptr)):
+        if isinstance(where, Tensor) and device is not None and where.device != device:
+            raise ValueError(
+                f"'{name}' must be on the elements' device, {device} (got {where.device})"
+            )
     if ptr is not None:
         check_ptr(ptr, num_elements, dim_size)
         plan = FoldPlan(ptr.long(), num_elements)

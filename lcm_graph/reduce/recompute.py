@@ -7,7 +7,7 @@ and a half times its input, whatever the combine itself would have saved.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -17,12 +17,12 @@ from torch.autograd.graph import get_gradient_edge
 
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, map_state, num_elements, unflatten
+from lcm_graph.reduce.by_autograd import Combine, fold_by_autograd
 from lcm_graph.reduce.plan import FoldPlan
 from lcm_graph.reduce.random_state import RandomStates
 from lcm_graph.reduce.steps import Tape, cast_like, fold_in_place, rows_at_once, steps
 
 Grads: TypeAlias = list[Tensor | None]
-Combine: TypeAlias = Callable[[State, State], State]
 
 
 def fold_recomputed(monoid: Monoid, states: State, plan: FoldPlan) -> State:
@@ -65,7 +65,7 @@ class _RecomputedFold(torch.autograd.Function):
             enabled=torch.is_autocast_enabled(device.type),
         )
         ctx.save_for_backward(*inputs, *tape.work, *tape.lefts)
-        ctx.mark_non_differentiable(*(t for t in outputs if not t.is_floating_point()))
+        ctx.mark_non_differentiable(*(t for t in outputs if not _is_differentiable(t)))
         return outputs
 
     @staticmethod
@@ -82,12 +82,12 @@ class _RecomputedFold(torch.autograd.Function):
 
 def _by_autograd(ctx: Any, grads: Sequence[Tensor]) -> Grads:
     """The gradient as a differentiable function: fold anew with a graph."""
-    from lcm_graph.reduce.tree import fold_by_autograd
-
-    inputs = ctx.saved_tensors[: ctx.count + len(ctx.names)]
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: hooks of the tensors themselves are to run once, when this gradient is done.
+        inputs = [t.view_as(t) for t in ctx.saved_tensors[: ctx.count + len(ctx.names)]]
     states = unflatten(ctx.structure, inputs[: ctx.count])
     combine = _substituted(ctx.monoid, ctx.names, inputs[ctx.count :])
-    create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         if ctx.random.states:
             combine = _replayed(combine, ctx.random, rows_at_once(states))
@@ -115,17 +115,22 @@ def _replayed(combine: Combine, random: RandomStates, rows: int) -> Combine:
 def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
     count, plan, structure = ctx.count, ctx.plan, ctx.structure
     saved = list(ctx.saved_tensors)
-    states, parameters = saved[:count], saved[count : count + len(ctx.names)]
+    states = saved[:count]
+    # Leaves of their own: hooks of the parameters are to run once, on the whole gradient.
+    parameters = [_leaf(t) for t in saved[count : count + len(ctx.names)]]
     work, lefts = saved[count + len(ctx.names) :][:count], saved[2 * count + len(ctx.names) :]
     combine = _substituted(ctx.monoid, ctx.names, parameters)
 
     # The gradient of the value that each row held last, going back through the steps.
     flow = [torch.zeros_like(t) for t in states]
     for into, grad in zip(flow, grads, strict=True):
-        if into.is_floating_point():
+        if _is_differentiable(into):
             into.index_copy_(0, plan.roots, grad.to(into.dtype))
     # A parameter that no combine used gets a gradient of 0: distributed training waits for it.
-    totals = [torch.zeros_like(p) for p in parameters]
+    # Sums over many steps are kept in float32 at least.
+    totals = [
+        torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters
+    ]
 
     schedule = steps(plan, unflatten(structure, states))
     for number in reversed(range(len(schedule))):
@@ -151,7 +156,8 @@ def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
         for total, found_here in zip(totals, found[2 * count :], strict=True):
             if found_here is not None:
                 total += found_here
-    return [*(t if t.is_floating_point() else None for t in flow), *totals]
+    gradients = [total.to(p.dtype) for total, p in zip(totals, parameters, strict=True)]
+    return [*(t if _is_differentiable(t) else None for t in flow), *gradients]
 
 
 def _gradients(
@@ -194,7 +200,11 @@ def _put_or_zero(into: Tensor, rows: Tensor, grad: Tensor | None) -> None:
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    return tensor.detach().requires_grad_(tensor.is_floating_point())
+    return tensor.detach().requires_grad_(_is_differentiable(tensor))
+
+
+def _is_differentiable(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _check_graph(outputs: Sequence[Tensor], known: Sequence[Tensor], monoid: Monoid) -> None:
@@ -212,7 +222,7 @@ def _check_graph(outputs: Sequence[Tensor], known: Sequence[Tensor], monoid: Mon
                 f"{type(monoid).__name__}.combine uses a tensor of shape {tuple(variable.shape)} "
                 "that needs a gradient and is neither a parameter nor a buffer of the monoid: its "
                 "gradient would be lost. Register it (assign it as an nn.Parameter or a module), "
-                "or pass recompute=False"
+                "or pass recompute=False (for good: set recomputable = False on the monoid)"
             )
         following = {other for other, _ in node.next_functions} - seen
         seen |= following

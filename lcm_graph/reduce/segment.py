@@ -36,10 +36,10 @@ def segment_reduce(
             ptr[s + 1] - 1. Without ``index``, ``ptr`` and ``plan`` all elements make one set.
         dim_size: number of sets (default: the largest index + 1).
         plan: a plan made before, instead of the three above.
-        recompute: recompute each combine in the backward pass, for which a fold keeps about 2.5
-            times its states, themselves included; otherwise it keeps what autograd saves, 13 times
-            with ``BinaryGRU``, and takes a quarter less time. Default: recompute if the states hold
-            more than a million numbers.
+        recompute: recompute each combine in the backward pass, for which a fold keeps its operands
+            alone, about 2.5 times its states (themselves included); otherwise it keeps what
+            autograd saves, several times as much, and takes less time. Default: recompute if the
+            states hold more than a million numbers.
 
     Returns:
         The states of the sets, ``dim_size`` elements along dim 0; the identity for empty sets.
@@ -55,18 +55,36 @@ def segment_reduce(
         plan = make_plan(n, index, ptr, dim_size, leaves(states)[0].device)
     elif index is not None or ptr is not None or dim_size is not None:
         raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
-    elif plan.num_elements != n:
-        raise ValueError(
-            f"'plan' is for {plan.num_elements} elements (got {n}); make a new one when the sets "
-            "change"
-        )
+    _check_plan(plan, states)
     return _fold(monoid, states, plan, recompute)
 
 
 def tree_reduce(
     monoid: Monoid, states: State, plan: FoldPlan, *, recompute: bool | None = None
 ) -> State:
-    """Fold along the canonical tree, also where ``monoid`` has a closed form."""
+    """Fold along the canonical tree, also where ``monoid`` has a closed form.
+
+    Arguments, result and errors as :func:`segment_reduce`.
+    """
+    _check_plan(plan, states)
+    return _tree(monoid, states, plan, recompute)
+
+
+def _check_plan(plan: FoldPlan, states: State) -> None:
+    n, device = num_elements(states), leaves(states)[0].device
+    if plan.num_elements != n:
+        raise ValueError(
+            f"'plan' is for {plan.num_elements} elements (got {n}); make a new one when the sets "
+            "change"
+        )
+    if plan.ptr.device != device:
+        raise ValueError(
+            f"'plan' must be on the states' device, {device} (got {plan.ptr.device}); "
+            f"move it with plan.to({str(device)!r})"
+        )
+
+
+def _tree(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None) -> State:
     roots = fold_roots(monoid, states, plan, recompute)
     if plan.occupied is None:
         return roots
@@ -80,4 +98,4 @@ def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None)
             for factor, state in zip(monoid.factors, states, strict=True)
         )
     closed = monoid.segment(states, plan.index, plan.num_sets)
-    return tree_reduce(monoid, states, plan, recompute=recompute) if closed is None else closed
+    return _tree(monoid, states, plan, recompute) if closed is None else closed

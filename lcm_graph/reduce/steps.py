@@ -56,7 +56,7 @@ def fold_in_place(monoid: Monoid, states: State, plan: FoldPlan, tape: Tape | No
             a, b = take(work, step.left), take(work, step.right)
             if tape is not None:
                 tape.record(step, a)
-            put(work, step.left, cast_like(monoid.combine(a, b), a, monoid))
+            put(work, step.left, cast_like(monoid(a, b), a, monoid))
     if tape is not None:
         tape.work = leaves(work)
     return take(work, plan.roots)
@@ -84,8 +84,8 @@ def put(state: State, rows: Tensor, values: State) -> None:
     map_state(lambda s, v: s.index_copy_(0, rows, v), state, values)
 
 
-def cast_like(combined: State, operand: State, monoid: object) -> State:
-    """What ``monoid`` combined, in its operands' dtype, also where autocast computed in another.
+def cast_like(combined: State, operand: State, combine: object) -> State:
+    """What ``combine`` gave, in its operands' dtype, also where autocast computed in another.
 
     Raises:
         ValueError: it is not of the operands' structure and shape.
@@ -94,7 +94,7 @@ def cast_like(combined: State, operand: State, monoid: object) -> State:
     def cast(result: Tensor, before: Tensor) -> Tensor:
         if result.shape != before.shape:
             raise ValueError(
-                f"{type(monoid).__name__}.combine must give states of the shape of its "
+                f"{type(combine).__name__}.combine must give states of the shape of its "
                 f"operands, {tuple(before.shape)} (got {tuple(result.shape)})"
             )
         return result.to(before.dtype)

@@ -17,7 +17,6 @@ from lcm_graph.aggregators import (
     MonoidAggregation,
     RecurrentAggregation,
     SumAggregation,
-    TopKAggregation,
 )
 from lcm_graph.aggregators.recurrent import RecurrentAggregation as Recurrent
 from lcm_graph.monoids import (
@@ -31,7 +30,7 @@ from lcm_graph.monoids import (
     Symmetrized,
     TopK,
 )
-from lcm_graph.reduce import FoldPlan, segment_reduce
+from lcm_graph.reduce import FoldPlan, segment_reduce, tree_reduce
 from lcm_graph.testing import check_aggregation, check_monoid
 
 X = torch.ones(4, 3)
@@ -181,6 +180,11 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"'weight' must be floating.point.*got torch.bool",
     ),
     "plan-size": (reduce(plan=PLAN), ValueError, r"'plan' is for 3 elements \(got 4\)"),
+    "plan-size-tree": (
+        lambda: tree_reduce(Sum(3), X, PLAN),
+        ValueError,
+        r"'plan' is for 3 elements \(got 4\)",
+    ),
     "plan-and-index": (
         reduce(plan=PLAN, index=t(0, 0, 1, 1)),
         ValueError,
@@ -272,7 +276,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"'k' must be a positive integer \(got True",
     ),
     "topk-no-channels": (
-        lambda: TopKAggregation()(X, t(0, 0, 0, 0), dim_size=2),
+        lambda: TopK().identity(2),
         ValueError,
         r"TopK\(.*TopK\(64",
     ),

@@ -15,7 +15,7 @@ from lcm_graph.aggregators import (
     RecurrentAggregation,
 )
 from lcm_graph.monoids import TopK
-from lcm_graph.reduce import FoldPlan
+from lcm_graph.reduce import FoldPlan, segment_reduce
 from tests.references import error, index_of
 
 INDEX = index_of((3, 4, 0, 5))[torch.randperm(12, generator=torch.Generator().manual_seed(2))]
@@ -67,10 +67,27 @@ def test_reset_forgets() -> None:
     assert aggregation(torch.randn(5, 3), torch.tensor([0, 1, 1, 1, 6])).shape == (7, 4)
 
 
-def test_copies_keep_the_plan_and_checkpoints_do_not() -> None:
+def test_copies_and_checkpoints_leave_the_plan_behind() -> None:
     aggregation = LCMAggregation(3, 4, cached=True)
     x = torch.randn(12, 3)
     expected = aggregation(x, INDEX)
     for other in (copy.deepcopy(aggregation), pickle.loads(pickle.dumps(aggregation))):
+        assert other._plan is None
         assert error(other(x, INDEX), expected) == 0
     assert not any("plan" in key for key in aggregation.state_dict())
+
+
+def test_a_plan_made_in_inference_mode_serves_in_training() -> None:
+    aggregation = LCMAggregation(3, 4, cached=True)
+    x = torch.randn(12, 3)
+    with torch.inference_mode():
+        aggregation(x, INDEX.clone())
+    aggregation(x, INDEX).sum().backward()
+    assert aggregation.gru_cell.weight_ih.grad is not None
+    plan = FoldPlan.from_index(INDEX)
+    with torch.inference_mode():
+        segment_reduce(aggregation.monoid, aggregation.monoid.lift(torch.randn(12, 4)), plan=plan)
+    y = torch.randn(12, 4, requires_grad=True)
+    states = segment_reduce(aggregation.monoid, aggregation.monoid.lift(y), plan=plan)
+    aggregation.monoid.lower(states).sum().backward()
+    assert y.grad is not None

@@ -97,6 +97,28 @@ def test_a_refused_mask_is_forgotten() -> None:
     assert aggregation(torch.ones(2, 2)).tolist() == [[2.0, 2.0]]
 
 
+def test_a_mask_refused_before_the_aggregation_is_forgotten() -> None:
+    aggregation = SumAggregation(2)
+    aggregation.mask_next(torch.zeros(2))
+    with pytest.raises(ValueError, match="dim_size"):
+        aggregation(torch.ones(2, 2), ptr=torch.tensor([0, 2]), dim_size=4)
+    assert aggregation(torch.ones(2, 2)).tolist() == [[2.0, 2.0]]
+
+
+@pytest.mark.parametrize("order", ["given", "canonical"])
+def test_what_is_masked_is_not_looked_at(order: str) -> None:
+    """A NaN behind a mask of 0 reaches neither the answer nor a gradient."""
+    aggregation = LCMAggregation(3, 3, order=order)
+    x = torch.randn(6, 3)
+    x[2] = torch.nan
+    weight = torch.tensor([1.0, 1, 0, 1, 1, 1])
+    out = aggregation(x, weight=weight)
+    rest = torch.tensor([0, 1, 3, 4, 5])
+    assert error(out, aggregation(x[rest])) <= 1e-6
+    out.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in aggregation.parameters())
+
+
 def test_recurrent_networks_have_no_identity() -> None:
     with pytest.raises(TypeError, match="RecurrentAggregation has no identity"):
         RecurrentAggregation(2, 2)(torch.ones(3, 2), weight=torch.ones(3))

@@ -92,4 +92,7 @@ def test_operators(operator) -> None:
 def test_repr_names_what_is_not_the_default() -> None:
     assert repr(LCMAggregation(6, 4)) == "LCMAggregation(6, 4, project=True)"
     text = repr(LCMAggregation(4, 4, False, operator=BinaryMLP, order="canonical"))
-    assert text == "LCMAggregation(4, 4, project=False, operator=BinaryMLP(4), order='canonical')"
+    assert (
+        text
+        == "LCMAggregation(4, 4, project=False, operator=BinaryMLP(4, hidden=8), order='canonical')"
+    )

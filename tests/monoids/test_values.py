@@ -21,7 +21,7 @@ from lcm_graph.monoids import (
     Sum,
     TopK,
 )
-from lcm_graph.reduce import FoldPlan, segment_reduce, tree_reduce
+from lcm_graph.reduce import FoldPlan, segment_reduce, sequential_reduce, tree_reduce
 from tests.references import error, gradients, index_of
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -188,6 +188,50 @@ def test_absence_hides_what_is_absent() -> None:
     assert error(out, expected) <= 1e-6
     alone = monoid.weigh(monoid.lift(spoilt[4:]), torch.zeros(1))
     assert monoid.lower(segment_reduce(monoid, alone)).tolist() == [[0.0, 0.0]]
+
+
+def test_absence_hides_gradients_too() -> None:
+    """A NaN of weight 0 leaves the gradients of the other elements and of parameters alone."""
+    monoids: list[Monoid] = [BinaryGRU(2), Sum(2), Mean(2), Max(2), TopK(2), LogSumExp(2)]
+    for monoid in [*monoids, Softmax(2)]:
+        x = torch.randn(5, 2)
+        x[4] = torch.nan
+        x.requires_grad_()
+        states = monoid.weigh(monoid.lift(x), torch.tensor([1.0, 1, 1, 1, 0]))
+        out = monoid.lower(segment_reduce(monoid, states))
+        out.square().sum().backward()
+        kept = x.detach()[:4].requires_grad_()
+        expected = monoid.lower(segment_reduce(monoid, monoid.lift(kept)))
+        (grad,) = torch.autograd.grad(expected.square().sum(), kept)
+        assert error(out, expected) <= 1e-6, monoid
+        assert x.grad is not None and error(x.grad[:4], grad) <= 1e-5, monoid
+        for parameter in monoid.parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), monoid
+
+
+def test_fractional_weights_commute_to_the_last_bit() -> None:
+    monoid = BinaryGRU(4)
+    a, b = (monoid.weigh(monoid.lift(torch.randn(9, 4)), torch.rand(9)) for _ in range(2))
+    ab, ba = monoid.combine(a, b), monoid.combine(b, a)
+    assert ab.present is not None and ba.present is not None
+    assert torch.equal(ab.value, ba.value) and torch.equal(ab.present, ba.present)
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e4])
+def test_moments_of_a_large_set_far_from_zero(mean: float) -> None:
+    x = torch.randn(300_000, 1) + mean
+    monoid = Moments(1, statistics=("mean", "var"))
+    got = monoid.lower(segment_reduce(monoid, monoid.lift(x))).flatten()
+    var, expected = torch.var_mean(x.double(), correction=0)
+    assert abs(got[0] - expected) <= 1e-6 * max(1, abs(mean)) + 2e-4
+    assert abs(got[1] / var - 1) <= 5e-3
+
+
+def test_half_precision_mean_does_not_overflow() -> None:
+    monoid = Mean(1)
+    x = torch.full((1000, 1), 100.0, dtype=torch.float16)
+    for fold in (segment_reduce, sequential_reduce):
+        assert monoid.lower(fold(monoid, monoid.lift(x))).item() == 100
 
 
 def test_max_shares_the_gradient_of_ties() -> None:

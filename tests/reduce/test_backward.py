@@ -238,3 +238,40 @@ def test_input_is_not_overwritten() -> None:
     with torch.no_grad():
         fold(monoid, x)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_only_a_tensor_of_nobody_needs_a_gradient(recompute: bool) -> None:
+    weight = torch.eye(3, dtype=torch.float64, requires_grad=True)
+    out = fold(ClosedOver(weight), draw().detach(), recompute)
+    (grad,) = torch.autograd.grad(out.sum(), weight)
+    assert bool(grad.any())
+
+
+def test_complex_states() -> None:
+    """Phases that multiply: counting modulo, with states that are complex numbers."""
+
+    class Phase(Monoid):
+        def lift(self, x: Tensor) -> Tensor:
+            return torch.polar(torch.ones_like(x), x)
+
+        def combine(self, left: Tensor, right: Tensor) -> Tensor:
+            return left * right
+
+        def identity(
+            self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+        ) -> Tensor:
+            return torch.ones(self._identity_shape(n), dtype=torch.complex128, device=device)
+
+        def lower(self, state: Tensor) -> Tensor:
+            return state.angle()
+
+    x = draw()
+    monoid = Phase(3)
+    index = INDEX
+    grads = []
+    for recompute in (True, False):
+        states = segment_reduce(monoid, monoid.lift(x), index, recompute=recompute)
+        grads.append(torch.autograd.grad(monoid.lower(states).sum(), x)[0])
+    assert error(grads[0], grads[1]) <= 1e-12
+    assert error(grads[0], torch.ones_like(x)) <= 1e-12

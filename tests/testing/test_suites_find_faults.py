@@ -67,8 +67,8 @@ class Entangled(Sum):
 
 class Widens(Mean):
     def combine(self, left: MeanState, right: MeanState) -> MeanState:
-        total = left.total.double() + right.total.double()
-        return MeanState(total, left.size + right.size)
+        wide = super().combine(left, right)
+        return wide._replace(mean=wide.mean.double())
 
 
 class Lossy(LearnedMonoid):
