@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from lcm_graph.aggregators import AGGREGATIONS
 from lcm_graph.training import (
@@ -185,10 +186,11 @@ def _compare_sizes(
     tests = size_tests(test_sizes, seed=training.seed)
     runs: dict[str, Generalisation] = {}
     calls = [(name, train_sizes, tests, training, num_sets) for name in names]
-    for name, run in zip(names, run_all(generalise, calls, jobs=jobs), strict=True):
+    done = run_all(generalise, calls, jobs=jobs, epochs=len(calls) * training.epochs)
+    for name, run in zip(names, done, strict=True):
         runs[name] = run
         line = run.accuracy.values()
-        print(f"  {name}: {', '.join(f'{value:.3f}' for value in line)}", flush=True)
+        tqdm.write(f"  {name}: {', '.join(f'{value:.3f}' for value in line)}")
     accuracy = {name: run.accuracy for name, run in runs.items()}
     accuracy["most common answer"] = {sets.max_size: sets.trivial_accuracy() for sets in tests}
     rows = [[name, *line.values()] for name, line in accuracy.items()]
@@ -241,11 +243,10 @@ def _train_runs(
         checkpoint = None if out is None else out / f"{aggr}-seed{seed}.pt"
         settings = replace(training, seed=seed)
         calls.append((molecules, aggr, settings, num_layers, dropout, checkpoint, resume))
-    for run in run_all(train_molecules, calls, jobs=jobs):
-        print(
+    for run in run_all(train_molecules, calls, jobs=jobs, epochs=runs * training.epochs):
+        tqdm.write(
             f"  {aggr}, seed {run.seed}: validation {run.valid:.4f}, test {run.test:.4f} "
-            f"(epoch {run.best_epoch})",
-            flush=True,
+            f"(epoch {run.best_epoch})"
         )
         done.append(run)
     return done
@@ -286,16 +287,16 @@ def _demo(arguments: argparse.Namespace) -> None:
     print("1. Train on sets of 2-16 numbers, test on 4-200: which is the second smallest?")
     jobs = arguments.jobs
     chosen = {"seed": arguments.seed, "device": arguments.device, "progress": jobs == 1}
-    training = replace(_DEMO_SETS, **chosen)
+    on_sets = replace(_DEMO_SETS, **chosen)
     sizes = [4, 16, 32, 64, 200]
     names = ["sum", "max", "gru", "lcm", "topk"]
-    runs = _compare_sizes(names, (2, 16), sizes, training, _DEMO_NUM_SETS, arguments.out, jobs)
-    _reload(runs["lcm"], training, arguments.out / "lcm.pt")
+    runs = _compare_sizes(names, (2, 16), sizes, on_sets, _DEMO_NUM_SETS, arguments.out, jobs)
+    _reload(runs["lcm"], on_sets, arguments.out / "lcm.pt")
 
     print("2. Predict hydration free energies of molecules (FreeSolv, kcal/mol)")
-    training = replace(_DEMO_MOLECULES, **chosen)
+    on_molecules = replace(_DEMO_MOLECULES, **chosen)
     scores = {
-        name: _train_runs(molecules, name, training, 3, num_layers=3, dropout=0.1, jobs=jobs)
+        name: _train_runs(molecules, name, on_molecules, 3, num_layers=3, dropout=0.1, jobs=jobs)
         for name in ("sum", "lcm")
     }
     print(f"\n{molecules.name}: {molecules.metric}, lower is better")
@@ -304,6 +305,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         arguments,
         generalisation=_plain(runs),
         molecules={name: _plain_runs(molecules.metric, done) for name, done in scores.items()},
+        training={"generalisation": asdict(on_sets), "molecules": asdict(on_molecules)},
     )
 
 

@@ -1,6 +1,6 @@
 """Synthetic set tasks and molecule graphs.
 
-Nothing here is imported by the rest of the library. OGB is imported on first use only.
+Only :mod:`lcm_graph.training` and the command line import this. OGB is imported on first use only.
 """
 
 from lcm_graph.datasets.molecules import Molecules as Molecules

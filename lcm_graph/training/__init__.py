@@ -1,4 +1,4 @@
-"""Training, evaluation and reports, shared by the command line, examples and benchmarks."""
+"""Training, evaluation and reports."""
 
 from lcm_graph.training.checkpoint import CheckpointError as CheckpointError
 from lcm_graph.training.checkpoint import load_checkpoint as load_checkpoint

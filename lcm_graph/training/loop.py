@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from lcm_graph.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from lcm_graph.training.parallel import count_epoch
 from lcm_graph.training.protocol import Epoch, FitResult, Task
 
 SCHEDULES = ("constant", "one_cycle")
@@ -169,6 +170,7 @@ class _Run:
         if self._is_best(valid):
             self.best_epoch = number
             self.best_weights = copy.deepcopy(self.model.state_dict())
+        count_epoch()
         bar.set_postfix(epoch=number, loss=f"{self.history[-1].loss:.4f}", valid=f"{valid:.4f}")
 
     def _is_best(self, valid: float) -> bool:

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
+from tqdm import tqdm
 
 Result = TypeVar("Result")
 
+_epochs_done: Any = None  # in a worker: the counter that it shares with the process that shows it
+
 
 def run_all(
-    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], *, jobs: int = 1
+    function: Callable[..., Result],
+    calls: Sequence[tuple[Any, ...]],
+    *,
+    jobs: int = 1,
+    epochs: int = 0,
 ) -> Iterator[Result]:
     """Yield ``function(*call)`` for each call, in order, ``jobs`` at a time.
 
     With more than one job, each runs in a process of its own with as many threads as this one
     uses; function, arguments and results must pickle. Small models gain more from a second process
     than from a second thread.
+
+    Args:
+        function: what to call.
+        calls: its arguments.
+        jobs: how many to run at once.
+        epochs: training epochs of all calls together. With more than one job, one progress bar
+            counts them (on terminals only); print through ``tqdm.write`` meanwhile.
 
     Raises:
         ValueError: ``jobs`` is below 1.
@@ -29,21 +44,47 @@ def run_all(
         raise ValueError(f"jobs must be at least 1 (got {jobs})")
     if jobs == 1 or len(calls) < 2:
         return (function(*call) for call in calls)
-    return _in_processes(function, calls, min(jobs, len(calls)))
+    return _in_processes(function, calls, min(jobs, len(calls)), epochs)
+
+
+def count_epoch() -> None:
+    """Tell the process that shows the progress, if there is one, that an epoch is done."""
+    if _epochs_done is not None:
+        with _epochs_done.get_lock():
+            _epochs_done.value += 1
 
 
 def _in_processes(
-    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], jobs: int
+    function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], jobs: int, epochs: int
 ) -> Iterator[Result]:
-    with ProcessPoolExecutor(
-        jobs,
-        mp_context=multiprocessing.get_context("spawn"),  # forking after torch has run may hang
-        initializer=torch.set_num_threads,
-        initargs=(torch.get_num_threads(),),
-    ) as pool:
+    context = multiprocessing.get_context("spawn")  # forking after torch has run may hang
+    done = context.Value("l", 0)
+    bar = tqdm(total=epochs, unit="epoch", leave=False, disable=not (epochs and _on_terminal()))
+    with (
+        bar,
+        ProcessPoolExecutor(
+            jobs,
+            mp_context=context,
+            initializer=_start_worker,
+            initargs=(torch.get_num_threads(), done),
+        ) as pool,
+    ):
         futures = [pool.submit(function, *call) for call in calls]
         try:
             for future in futures:
+                while not wait([future], timeout=0.5).done:
+                    bar.update(done.value - bar.n)
+                    bar.refresh()
                 yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker(threads: int, epochs_done: Any) -> None:
+    global _epochs_done
+    _epochs_done = epochs_done
+    torch.set_num_threads(threads)
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty()
