@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lcm_graph import __version__
 from lcm_graph.aggregators import AGGREGATIONS
 from lcm_graph.training import (
     Generalisation,
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(prog="lcm-graph", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"lcm-graph {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -77,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     def training(sub: argparse.ArgumentParser, **defaults: Any) -> None:
         sub.add_argument("--epochs", type=int, default=defaults["epochs"], help="training epochs")
         sub.add_argument("--hidden", type=int, default=defaults["hidden"], help="model width")
-        sub.add_argument("--batch-size", type=int, default=defaults["batch_size"], help="per step")
+        sub.add_argument(
+            "--batch-size", type=int, default=defaults["batch_size"], help="sets or graphs per step"
+        )
         sub.add_argument("--lr", type=float, default=defaults["lr"], help="(peak) learning rate")
         sub.add_argument(
             "--schedule", choices=SCHEDULES, default=defaults["schedule"], help="of lr"
@@ -86,14 +90,31 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("generalise", _generalise, "train on small sets, test on large ones")
     sub.add_argument(
-        "--aggr", nargs="+", default=["sum", "max", "gru", "lcm", "topk"], help="names"
+        "--aggr",
+        nargs="+",
+        default=["sum", "max", "gru", "lcm", "topk"],
+        help=f"any of {', '.join(AGGREGATIONS)}",
     )
-    sub.add_argument("--train-sizes", nargs=2, type=int, default=[2, 16], metavar=("MIN", "MAX"))
-    sub.add_argument("--test-sizes", nargs="+", type=int, default=[4, 16, 32, 64, 200])
+    sub.add_argument(
+        "--train-sizes",
+        nargs=2,
+        type=int,
+        default=[2, 16],
+        metavar=("MIN", "MAX"),
+        help="elements of a training set, drawn uniformly",
+    )
+    sub.add_argument(
+        "--test-sizes",
+        nargs="+",
+        type=int,
+        default=[4, 16, 32, 64, 200],
+        help="elements of a test set, one test each",
+    )
     sub.add_argument("--num-sets", type=int, default=65_536, help="number of training sets")
     training(sub, epochs=10, hidden=128, batch_size=128, lr=2e-3, schedule="one_cycle")
 
     sub = command("train", _train, "train on one of OGB's molecule data sets, by OGB's conventions")
+    sub.set_defaults(out=None)
     sub.add_argument("dataset", metavar="DATASET", help="OGB's name, e.g. ogbg-molhiv")
     sub.add_argument("--aggr", default="lcm", help=f"one of {', '.join(AGGREGATIONS)}")
     sub.add_argument("--root", type=Path, help="folder that holds the data set's folder")
@@ -141,6 +162,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--device {arguments.device}: no CUDA device here; use --device cpu")
     torch.set_num_threads(arguments.threads)  # more hardly help models this small
     format_table(["check"], [["tabulate is installed"]])  # if not, say so now
+    if arguments.out is None:
+        arguments.out = Path("out", f"{arguments.dataset}-{arguments.aggr}")
     arguments.out.mkdir(parents=True, exist_ok=True)
 
 
@@ -207,6 +230,11 @@ def _compare_sizes(
 def _train(arguments: argparse.Namespace) -> None:
     from lcm_graph.datasets import load_molecules
 
+    if not arguments.resume and (kept := sorted(arguments.out.glob("*-seed*.pt"))):
+        raise ValueError(
+            f"{arguments.out} holds runs already ({kept[0].name}): go on with them with --resume, "
+            "or name another folder with --out"
+        )
     molecules = load_molecules(arguments.dataset, arguments.root, download=arguments.download)
     print(molecules, flush=True)
     runs = _train_runs(

@@ -73,6 +73,10 @@ def test_train_runs_seeds_and_resumes(tmp_path, capsys):
     assert main([*arguments, "--resume"]) == 0
     assert results(tmp_path)["results"]["molecules"]["sum"] == first
 
+    assert main(arguments) == 2
+    assert "holds runs already (sum-seed5.pt)" in capsys.readouterr().err
+    assert results(tmp_path)["results"]["molecules"]["sum"] == first
+
     assert main([*arguments, "--resume", "--lr", "0.5"]) == 2
     error = capsys.readouterr().err
     assert "cannot resume from" in error and "lr was 0.001 there and is 0.5 now" in error

@@ -30,7 +30,7 @@ class FoldAggregation(Aggregation):
             independent of the order in which the elements come (and a function with jumps where two
             elements change places).
         cached: plan the sets at the first call and use the plan ever after. Only for a graph that
-            stays the same (as PyG's ``GCNConv(cached=True)``).
+            stays the same (as PyG's ``GCNConv(cached=True)``); other sets are refused.
     """
 
     def __init__(self, order: str = "given", cached: bool = False) -> None:
@@ -135,24 +135,43 @@ class FoldAggregation(Aggregation):
         self, x: Tensor, index: Tensor | None, ptr: Tensor | None, dim_size: int | None
     ) -> FoldPlan:
         n = x.size(-2)
-        plan = self._plan
-        if plan is not None:
-            if plan.num_elements != n or dim_size not in (None, plan.num_sets):
-                raise ValueError(
-                    f"{type(self).__name__}(cached=True) was first called with "
-                    f"{plan.num_elements} elements in {plan.num_sets} sets "
-                    f"(got {n} in {dim_size}); use cached=False, or call reset_parameters(), when "
-                    "the sets change"
-                )
-            if plan.ptr.device != x.device:
-                plan = self._plan = self._planned(FoldPlan.to, plan, x.device)
-            return plan
         if isinstance(index, Index):
             index = index.as_tensor()
+        plan = self._plan if self.cached else None
+        if plan is not None:
+            if plan.ptr.device != x.device:
+                plan = self._plan = self._planned(FoldPlan.to, plan, x.device)
+            self._check_same_sets(plan, n, index, ptr, dim_size)
+            return plan
         plan = self._planned(make_plan, n, index, ptr, dim_size, x.device)
         if self.cached:
             self._plan = plan
         return plan
+
+    def _check_same_sets(
+        self,
+        plan: FoldPlan,
+        n: int,
+        index: Tensor | None,
+        ptr: Tensor | None,
+        dim_size: int | None,
+    ) -> None:
+        """Refuse other sets than the cached plan's (compiled graphs check their sizes only)."""
+        same = plan.num_elements == n and dim_size in (None, plan.num_sets)
+        if same and not torch.compiler.is_compiling():
+            same = (index is None or torch.equal(index.to(plan.index), plan.index)) and (
+                ptr is None or torch.equal(ptr.to(plan.ptr), plan.ptr)
+            )
+        if not same:
+            raise ValueError(
+                f"{type(self).__name__}(cached=True) was first called with {plan.num_elements} "
+                f"elements in {plan.num_sets} sets, and now with other sets (got {n} elements in "
+                f"{dim_size}); use cached=False, or call clear_plan() when the sets change"
+            )
+
+    def clear_plan(self) -> None:
+        """Forget a cached plan: the next call plans anew."""
+        self._plan = None
 
     def _planned(self, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
         return _outside_graph(self.cached or torch.compiler.is_compiling(), make, *args)

@@ -105,7 +105,13 @@ class LCMAggregation(FoldAggregation):
 def _make_operator(operator: Monoid | Callable[[int], Monoid], channels: int) -> Monoid:
     monoid: object = operator
     if callable(operator) and not isinstance(operator, Module):
-        monoid = operator(channels)
+        try:
+            monoid = operator(channels)
+        except TypeError as error:
+            raise TypeError(
+                f"'operator' could not be called with the number of channels, {channels} "
+                f"({error}); an operator on pairs is made a monoid by Symmetrized(op, {channels})"
+            ) from error
     if not isinstance(monoid, Monoid):
         raise TypeError(
             "'operator' must be a Monoid, or a callable that makes one from the number of channels "

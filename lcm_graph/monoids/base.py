@@ -53,13 +53,15 @@ class Monoid(nn.Module):
 
     def combine(self, left: State, right: State) -> State:
         """``left ⊕ right``, element by element: two states of ``n`` elements give one of ``n``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define combine(left, right)")
 
     def identity(
         self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
     ) -> State:
         """``n`` copies of the neutral element."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must define identity(n, *, dtype=None, device=None)"
+        )
 
     def lower(self, state: State) -> Tensor:
         """Turn states of ``n`` sets into outputs ``[n, out_channels]``."""
@@ -67,7 +69,10 @@ class Monoid(nn.Module):
 
     @property
     def out_channels(self) -> int | None:
-        """Features of an output; ``None`` if it follows the elements'."""
+        """Features of an output; ``None`` if it follows the elements'.
+
+        A property to override where ``lower`` gives another number than ``channels``.
+        """
         return self.channels
 
     # What a monoid may add ---------------------------------------------------------------------

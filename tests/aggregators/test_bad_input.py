@@ -242,6 +242,11 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         r"'operator' must be a Monoid.*got (str|'gru')",
     ),
+    "operator-on-pairs": (
+        lambda: LCMAggregation(3, 4, operator=torch.lerp),
+        TypeError,
+        r"'operator' could not be called.*Symmetrized\(op, 4\)",
+    ),
     "operator-channels": (
         lambda: LCMAggregation(3, 4, operator=BinaryGRU(5)),
         ValueError,

@@ -56,7 +56,7 @@ def test_plans_once(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_changed_sizes_are_refused(n: int, dim_size: int) -> None:
     aggregation = LCMAggregation(3, 4, cached=True)
     aggregation(torch.randn(12, 3), INDEX)
-    with pytest.raises(ValueError, match=r"cached=True.*12 elements in 4 sets.*reset_parameters"):
+    with pytest.raises(ValueError, match=r"cached=True.*12 elements in 4 sets.*clear_plan"):
         aggregation(torch.randn(n, 3), INDEX[:n], dim_size=dim_size)
 
 
@@ -65,6 +65,25 @@ def test_reset_forgets() -> None:
     aggregation(torch.randn(12, 3), INDEX)
     aggregation.reset_parameters()
     assert aggregation(torch.randn(5, 3), torch.tensor([0, 1, 1, 1, 6])).shape == (7, 4)
+
+
+def test_other_sets_of_the_same_sizes_are_refused() -> None:
+    aggregation = LCMAggregation(3, 4, cached=True)
+    x = torch.randn(12, 3)
+    aggregation(x, INDEX)
+    with pytest.raises(ValueError, match=r"other sets.*clear_plan"):
+        aggregation(x, INDEX.flip(0))
+    ptr = torch.tensor([0, 3, 7, 7, 12])
+    with pytest.raises(ValueError, match=r"other sets"):
+        aggregation(x, INDEX.sort().values)
+    before = copy.deepcopy(aggregation.state_dict())
+    aggregation.clear_plan()
+    fresh = LCMAggregation(3, 4)
+    fresh.load_state_dict(aggregation.state_dict())
+    assert error(aggregation(x, ptr=ptr), fresh(x, ptr=ptr)) == 0
+    assert all(torch.equal(t, before[key]) for key, t in aggregation.state_dict().items())
+    aggregation.cached = False
+    assert error(aggregation(x, INDEX), fresh(x, INDEX)) == 0
 
 
 def test_copies_and_checkpoints_leave_the_plan_behind() -> None:
