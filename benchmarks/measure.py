@@ -165,18 +165,24 @@ def _maxrss() -> int:
 
 
 def _commit() -> str:
-    """The commit, ``-dirty`` where tracked files were changed since; ``unknown`` outside git."""
+    """The commit, ``-dirty`` where tracked files were changed since; ``unknown`` outside git.
+
+    Results do not count: one benchmark writes them before the next one runs.
+    """
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", f":!{RESULTS}")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return described.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def _processor() -> str:

@@ -112,7 +112,7 @@ def _missing(figures: dict[str, Any]) -> str:
 def _theirs(figures: dict[str, Any] | None, show: Any, ratio: float | None) -> str:
     if figures is None:
         return "-"
-    return str(show(figures)) + ("" if ratio is None else f" ({ratio:.2g}×)")
+    return str(show(figures)) + ("" if ratio is None else f" ({_short(ratio)}×)")
 
 
 def _where(result: dict[str, Any]) -> str:
@@ -121,6 +121,10 @@ def _where(result: dict[str, Any]) -> str:
         f"{found['processor']}, {found['torch_threads']} threads; torch {found['torch']}, "
         f"torch_geometric {found['torch_geometric']}; commit `{found['commit']}`"
     )
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
 
 
 if __name__ == "__main__":
