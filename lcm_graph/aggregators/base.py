@@ -11,6 +11,7 @@ from torch_geometric import Index
 from torch_geometric.nn.aggr import Aggregation
 
 from lcm_graph.aggregators.order import canonical_order, check_order
+from lcm_graph.monoids.base import check_positive
 from lcm_graph.reduce import FoldPlan
 from lcm_graph.reduce.plan import make_plan
 
@@ -212,8 +213,4 @@ def check_features(x: Tensor, channels: int, name: str) -> None:
 
 def check_channels(name: str, channels: int) -> int:
     """Refuse channels that are no positive integer (PyG's lazy -1 among them)."""
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
-        raise ValueError(
-            f"'{name}' must be a positive integer (got {channels!r}); sizes are not inferred lazily"
-        )
-    return channels
+    return check_positive(name, channels, "; sizes are not inferred lazily")

@@ -157,8 +157,8 @@ class Monoid(nn.Module):
         return (n, self.channels)
 
 
-def check_positive(name: str, value: int) -> int:
+def check_positive(name: str, value: int, remedy: str = "") -> int:
     """Returns ``value``; ValueError naming the argument if it is not a positive integer."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"'{name}' must be a positive integer (got {value!r})")
+        raise ValueError(f"'{name}' must be a positive integer (got {value!r}){remedy}")
     return value

@@ -240,7 +240,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "operator-string": (
         lambda: LCMAggregation(3, 4, operator="gru"),
         TypeError,
-        r"'operator' must be a Monoid.*got (str|'gru')",
+        r"'operator' must be a Monoid.*got 'gru'",
     ),
     "operator-on-pairs": (
         lambda: LCMAggregation(3, 4, operator=torch.lerp),
@@ -265,7 +265,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "monoid-class": (
         lambda: MonoidAggregation(Sum),
         TypeError,
-        r"'monoid' must be a Monoid.*got (type|<class|Sum)",
+        r"'monoid' must be a Monoid.*got <class .*Sum",
     ),
     "product-channels": (lambda: Product(Sum(3), Max(4)), ValueError, r"channels \(got .*Sum\(3\)"),
     "product-nothing": (lambda: Product(), ValueError, r"one or more monoids \(got none\)"),
@@ -305,7 +305,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "softmax-temperature": (
         lambda: Softmax(3, temperature="hot"),
         ValueError,
-        r"'temperature'.*'hot'|to float: 'hot'",
+        r"'temperature' must be a number \(got 'hot'\)",
     ),
     "check_monoid-channels": (lambda: check_monoid(Sum()), ValueError, r"'channels' must be given"),
     "check_monoid-type": (
