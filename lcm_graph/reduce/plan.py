@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from lcm_graph.kernels.tree import Tree
 from lcm_graph.reduce.sets import check_index, check_ptr
 
 
@@ -158,6 +160,34 @@ class FoldPlan:
             end += count
             levels.append(Level(self._rows(right - lowest[right]), self._rows(right)))
         return tuple(levels)
+
+    @_kept
+    def tree(self) -> Tree:
+        """The same combines for a buffer of nodes, level after level."""
+        device = self.ptr.device
+        counts = [level.left.numel() for level in self.levels]
+        level_ptr = [0, *accumulate(counts)]
+        sizes = self.sizes
+        last = self.ptr[1:][sizes % 2 == 1] - 1  # an odd set's last element waits
+        singles = self._rows(last)
+        where = torch.empty(self.num_elements, dtype=torch.int64, device=device)  # among the nodes
+        where[singles] = torch.arange(singles.numel(), device=device)
+        left, right = [], []
+        start = singles.numel()
+        for number, level in enumerate(self.levels):
+            left.append(where[level.left] if number else level.left)
+            right.append(where[level.right] if number else level.right)
+            where[level.left] = torch.arange(start, start + counts[number], device=device)
+            start += counts[number]
+        none = torch.empty(0, dtype=torch.int64, device=device)
+        return Tree(
+            torch.cat(left) if left else none,
+            torch.cat(right) if right else none,
+            singles,
+            where[self.roots],
+            tuple(level_ptr),
+            sizes,
+        )
 
     @_kept
     def compact_levels(self) -> tuple[tuple[CompactLevel, ...], Tensor, Tensor]:
