@@ -43,6 +43,10 @@ def gru_pair(gru: BinaryGRU) -> Operator:
     return lambda a, b: (cell(a, b) + cell(b, a)) / 2
 
 
+class GeneralGRU(BinaryGRU):
+    """A Binary-GRU that is folded as any monoid is: a subclass inherits no kernel."""
+
+
 class Ordered(Monoid):
     """``tanh(a A + b B)``: neither commutative nor associative, so any other tree or order shows.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,17 +34,23 @@ class FoldAggregation(Aggregation):
             stays the same (as PyG's ``GCNConv(cached=True)``); other sets are refused.
     """
 
+    gathers: ClassVar[bool] = False
+    """Whether :meth:`fold` takes a plan that gathers elements from the rows of ``x``."""
+
     def __init__(self, order: str = "given", cached: bool = False) -> None:
         super().__init__()
         self.order = check_order(order)
         self.cached = cached
         self._plan: FoldPlan | None = None
+        self._gathered_plan: tuple[FoldPlan, FoldPlan] | None = None  # of which plan, and the plan
         self._weight: Tensor | None = None
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         """Fold elements ``x [n, F]`` to ``[num_sets, out_channels]``.
 
         Args:
+            x: the elements, or the rows that ``plan`` gathers them from, if it does.
+            plan: the sets.
             weight: ``[n]`` in [0, 1], how much of each element is there, or ``None`` for all of it.
         """
         raise NotImplementedError
@@ -56,7 +62,7 @@ class FoldAggregation(Aggregation):
             self._weight = None  # also where PyG's checks or ours refused the call
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None, "_weight": None}
+        return {**self.__dict__, "_plan": None, "_gathered_plan": None, "_weight": None}
 
     def mask_next(self, weight: Tensor) -> None:
         """Use ``weight`` (see :meth:`forward`) in the next call, and in that one alone."""
@@ -64,7 +70,7 @@ class FoldAggregation(Aggregation):
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget a cached plan."""
-        self._plan = None
+        self.clear_plan()
 
     def forward(
         self,
@@ -76,6 +82,7 @@ class FoldAggregation(Aggregation):
         max_num_elements: int | None = None,
         *,
         weight: Tensor | None = None,
+        source: Tensor | None = None,
     ) -> Tensor:
         r"""Aggregate.
 
@@ -88,6 +95,10 @@ class FoldAggregation(Aggregation):
             max_num_elements: accepted for PyG's sake; nothing is padded, so nothing depends on it.
             weight: ``[n]`` in [0, 1], how much of each element is there: 1 all of it, 0 as if it
                 were left out. For monoids that define it.
+            source: integers ``[n]``, if elements are gathered: element e is ``x[source[e]]``, so
+                that ``x`` may have any number of rows along ``dim``. The same as
+                ``aggr(x[source], …)``, but where the fold can read rows in place no such tensor is
+                written, and a projection is computed once for each row.
 
         Returns:
             :math:`(*, S, \text{out\_channels})`.
@@ -102,9 +113,15 @@ class FoldAggregation(Aggregation):
                 f"of shape {tuple(x.shape)})"
             )
         x = x.movedim(dim, -2)
-        weight = _check_weight(self._weight if weight is None else weight, x.size(-2))
-        plan = self._plan_for(x, index, ptr, dim_size)
+        n = x.size(-2) if source is None else source.numel()
+        weight = _check_weight(self._weight if weight is None else weight, n)
+        plan = self._plan_for(x.device, n, index, ptr, dim_size)
         num_sets = plan.num_sets
+        if source is not None and (
+            weight is not None or self.order == "canonical" or not self.gathers
+        ):
+            plan.gather(source, x.size(-2))  # for its checks
+            x, source = x.index_select(-2, source), None
         if weight is not None:  # what is not there is not looked at, not even if it is NaN
             x = torch.where(weight.unsqueeze(-1) == 0, 0, x)
         lead = x.shape[:-2]
@@ -112,13 +129,18 @@ class FoldAggregation(Aggregation):
             times = lead.numel()
             plan = self._planned(FoldPlan.repeat, plan, times)
             weight = None if weight is None else weight.repeat(times)
+            if source is not None:
+                starts = x.size(-2) * torch.arange(times, device=x.device)
+                source = (source + starts.unsqueeze(1)).flatten()
             x = x.reshape(-1, x.size(-1))
-        out = self._fold_in_order(x, plan, weight)
+        out = self._fold_in_order(x, plan, weight, source)
         if lead:
             out = out.reshape(*lead, num_sets, out.size(-1))
         return out.movedim(-2, dim)
 
-    def _fold_in_order(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+    def _fold_in_order(
+        self, x: Tensor, plan: FoldPlan, weight: Tensor | None, source: Tensor | None
+    ) -> Tensor:
         if self.order == "random" and self.training:
             plan = self._planned(FoldPlan.shuffled, plan)
         elif self.order == "canonical":
@@ -130,21 +152,37 @@ class FoldAggregation(Aggregation):
             plan = self._planned(FoldPlan, plan.ptr, plan.num_elements)
         if weight is not None:  # elements that are not there come last: the rest fold as without
             plan = self._planned(FoldPlan.ordered_by, plan, (weight == 0).long())
+        if source is not None:
+            plan = self._gathered(plan, source, x.size(0))
         return self.fold(x, plan, weight)
 
+    def _gathered(self, plan: FoldPlan, source: Tensor, rows: int) -> FoldPlan:
+        if self._gathered_plan is not None and plan is self._plan:
+            known, gathered = self._gathered_plan
+            if known is plan and gathered.gathers(source, rows):
+                return gathered
+        gathered = self._planned(FoldPlan.gather, plan, source, rows)
+        if plan is self._plan:
+            self._gathered_plan = (plan, gathered)
+        return gathered
+
     def _plan_for(
-        self, x: Tensor, index: Tensor | None, ptr: Tensor | None, dim_size: int | None
+        self,
+        device: torch.device,
+        n: int,
+        index: Tensor | None,
+        ptr: Tensor | None,
+        dim_size: int | None,
     ) -> FoldPlan:
-        n = x.size(-2)
         if isinstance(index, Index):
             index = index.as_tensor()
         plan = self._plan if self.cached else None
         if plan is not None:
-            if plan.ptr.device != x.device:
-                plan = self._plan = self._planned(FoldPlan.to, plan, x.device)
+            if plan.ptr.device != device:
+                plan = self._plan = self._planned(FoldPlan.to, plan, device)
             self._check_same_sets(plan, n, index, ptr, dim_size)
             return plan
-        plan = self._planned(make_plan, n, index, ptr, dim_size, x.device)
+        plan = self._planned(make_plan, n, index, ptr, dim_size, device)
         if self.cached:
             self._plan = plan
         return plan
@@ -172,7 +210,7 @@ class FoldAggregation(Aggregation):
 
     def clear_plan(self) -> None:
         """Forget a cached plan: the next call plans anew."""
-        self._plan = None
+        self._plan = self._gathered_plan = None
 
     def _planned(self, make: Callable[..., FoldPlan], *args: Any) -> FoldPlan:
         return _outside_graph(self.cached or torch.compiler.is_compiling(), make, *args)

@@ -43,6 +43,8 @@ class LCMAggregation(FoldAggregation):
         TypeError: ``operator`` neither is nor makes a monoid.
     """
 
+    gathers = True
+
     def __init__(
         self,
         in_channels: int,

@@ -21,6 +21,8 @@ class MonoidAggregation(FoldAggregation):
         TypeError: ``monoid`` is not a :class:`~lcm_graph.monoids.Monoid`.
     """
 
+    gathers = True
+
     def __init__(self, monoid: Monoid, order: str = "given", cached: bool = False) -> None:
         super().__init__(order, cached)
         if not isinstance(monoid, Monoid):

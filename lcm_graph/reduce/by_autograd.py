@@ -19,6 +19,8 @@ Combine: TypeAlias = Callable[[State, State], State]
 def fold_by_autograd(combine: Combine, states: State, plan: FoldPlan) -> State:
     """Fold every occupied set, overwriting nothing; returns their states in order of the sets."""
     levels, singletons, order = plan.compact_levels
+    if plan.source is not None:
+        states = take(states, plan.source)
     at_hand = states
     finished = [take(states, singletons)]
     for level in levels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import cached_property
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.kernels.tree import Tree
-from lcm_graph.reduce.sets import check_index, check_ptr
+from lcm_graph.reduce.sets import check_index, check_ptr, check_source
 
 
 class Level(NamedTuple):
@@ -57,6 +58,9 @@ class FoldPlan:
     in the order in which they were given, sorted by set or not.
     """
 
+    source: Tensor | None = None
+    """The row of the states of each element, int64 ``[n]``, after :meth:`gather`."""
+
     def __init__(self, ptr: Tensor, num_elements: int, permutation: Tensor | None = None) -> None:
         """Use :meth:`from_index` or :meth:`from_ptr`, which check their input.
 
@@ -68,6 +72,7 @@ class FoldPlan:
         """
         self.ptr = ptr.clone() if ptr.is_inference() else ptr
         self.num_elements = num_elements
+        self.num_states = num_elements
         self.num_sets = ptr.numel() - 1
         self.permutation = permutation
 
@@ -166,9 +171,7 @@ class FoldPlan:
         """The same combines for a buffer of nodes, level after level."""
         device = self.ptr.device
         counts = [level.left.numel() for level in self.levels]
-        level_ptr = [0, *accumulate(counts)]
-        sizes = self.sizes
-        last = self.ptr[1:][sizes % 2 == 1] - 1  # an odd set's last element waits
+        last = self.ptr[1:][self.sizes % 2 == 1] - 1  # an odd set's last element waits
         singles = self._rows(last)
         where = torch.empty(self.num_elements, dtype=torch.int64, device=device)  # among the nodes
         where[singles] = torch.arange(singles.numel(), device=device)
@@ -179,15 +182,24 @@ class FoldPlan:
             right.append(where[level.right] if number else level.right)
             where[level.left] = torch.arange(start, start + counts[number], device=device)
             start += counts[number]
+        if self.source is not None:
+            singles = self.source[singles]
+            for side in (left, right):
+                side[:1] = [self.source[rows] for rows in side[:1]]
         none = torch.empty(0, dtype=torch.int64, device=device)
         return Tree(
             torch.cat(left) if left else none,
             torch.cat(right) if right else none,
             singles,
             where[self.roots],
-            tuple(level_ptr),
-            sizes,
+            (0, *accumulate(counts)),
+            self.sizes,
         )
+
+    @_kept
+    def level_ptr(self) -> Tensor:
+        """Where each level begins among the pairs of :attr:`tree`: int64, on the CPU."""
+        return torch.tensor(self.tree.level_ptr)
 
     @_kept
     def compact_levels(self) -> tuple[tuple[CompactLevel, ...], Tensor, Tensor]:
@@ -243,8 +255,50 @@ class FoldPlan:
 
     def prepared(self) -> FoldPlan:
         """Itself, with all that folds read from it made ready (for ``torch.compile``)."""
-        _ = self.index, self.roots, self.compact_levels
+        _ = self.index, self.roots, self.compact_levels, self.tree, self.rows
         return self
+
+    # Elements gathered from rows that they share -------------------------------------------------
+
+    def gather(self, source: Tensor, num_states: int) -> FoldPlan:
+        """The same sets with element ``e`` found in row ``source[e]`` of the states.
+
+        So are a node's neighbours folded from node features: ``plan.gather(edge_index[0], n)``
+        folds what ``plan`` does of ``states[source]``, without writing that.
+
+        Args:
+            source: integers ``[n]`` in ``[0, num_states)``.
+            num_states: rows of the states to fold.
+
+        Raises:
+            ValueError: ``source`` is no such tensor, or is on another device than the plan.
+        """
+        if source.device != self.ptr.device:
+            raise ValueError(
+                f"'source' must be on the sets' device, {self.ptr.device} (got {source.device})"
+            )
+        check_source(source, self.num_elements, num_states)
+        gathered = copy(self)
+        gathered.source = source.long()
+        gathered.num_states = num_states
+        gathered.__dict__.pop("tree", None)
+        gathered.__dict__.pop("rows", None)
+        return gathered
+
+    def gathers(self, source: Tensor, num_states: int) -> bool:
+        """Whether :meth:`gather` was given these (compiled graphs check the sizes only)."""
+        if self.source is None or self.num_states != num_states:
+            return False
+        if source.shape != self.source.shape or torch.compiler.is_compiling():
+            return source.shape == self.source.shape
+        return torch.equal(self.source, source.to(self.source))
+
+    @_kept
+    def rows(self) -> Tensor | None:
+        """The row of the states at each place of the sets laid end to end; ``None``: the same."""
+        if self.source is None:
+            return self.permutation
+        return self.source if self.permutation is None else self.source[self.permutation]
 
     # Other orders and batches ------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""The fold with a backward pass that recomputes each combine from its saved operands.
+"""The fold with a backward pass that recomputes each combine from its operands.
 
-Beside the input, a training fold holds the working copy and the left operands above level 0: one
-and a half times its input, whatever the combine itself would have saved.
+Beside the input, a training fold holds the nodes, which are at most as many, whatever the combine
+itself would have saved; going back, a node's gradient takes the place of its value.
 """
 
 from __future__ import annotations
@@ -12,15 +12,22 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
 from torch.autograd.graph import get_gradient_edge
 
+from lcm_graph.kernels.gradient_mode import is_differentiated_again, is_kept
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, map_state, num_elements, unflatten
+from lcm_graph.monoids.state import leaves, map_state, num_elements, take, unflatten
 from lcm_graph.reduce.by_autograd import Combine, fold_by_autograd
 from lcm_graph.reduce.plan import FoldPlan
 from lcm_graph.reduce.random_state import RandomStates
-from lcm_graph.reduce.steps import Tape, cast_like, fold_in_place, rows_at_once, steps
+from lcm_graph.reduce.steps import (
+    cast_like,
+    fold_nodes,
+    operands,
+    results,
+    rows_at_once,
+    steps,
+)
 
 Grads: TypeAlias = list[Tensor | None]
 
@@ -51,31 +58,28 @@ class _RecomputedFold(torch.autograd.Function):
         *inputs: Tensor,
     ) -> tuple[Tensor, ...]:
         device = inputs[0].device
-        tape = Tape(device)
+        random = RandomStates(device)
         count = len(inputs) - len(names)
-        roots = fold_in_place(monoid, unflatten(structure, inputs[:count]), plan, tape)
-        outputs = tuple(leaves(roots))
+        nodes = fold_nodes(monoid, unflatten(structure, inputs[:count]), plan.tree, random)
+        outputs = tuple(leaves(take(nodes, plan.tree.roots)))
 
         ctx.monoid, ctx.plan, ctx.structure = monoid, plan, structure
         ctx.names, ctx.count = names, count
-        ctx.random = tape.random.trimmed()
+        ctx.random = random.trimmed()
         ctx.autocast = torch.autocast(
             device.type,
             dtype=torch.get_autocast_dtype(device.type),
             enabled=torch.is_autocast_enabled(device.type),
         )
-        ctx.save_for_backward(*inputs, *tape.work, *tape.lefts)
+        ctx.save_for_backward(*inputs, *leaves(nodes))
         ctx.mark_non_differentiable(*(t for t in outputs if not _is_differentiable(t)))
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         with ctx.autocast, ctx.random.replay():
-            # Gradients are enabled here if somebody will differentiate this gradient.
-            # Nor can gradients that come in batches (`is_grads_batched`) be written in place.
-            transformed = torch.is_grad_enabled() or any(
-                is_batchedtensor(g) or is_legacy_batchedtensor(g) for g in grads
-            )
+            # Neither can be had of gradients that are written in place.
+            transformed = is_differentiated_again(grads)
             found = _by_autograd(ctx, grads) if transformed else _by_steps(ctx, grads)
         return (None, None, None, None, *found)
 
@@ -113,51 +117,60 @@ def _replayed(combine: Combine, random: RandomStates, rows: int) -> Combine:
 
 
 def _by_steps(ctx: Any, grads: Sequence[Tensor]) -> Grads:
-    count, plan, structure = ctx.count, ctx.plan, ctx.structure
+    count, tree, structure = ctx.count, ctx.plan.tree, ctx.structure
     saved = list(ctx.saved_tensors)
     states = saved[:count]
     # Leaves of their own: hooks of the parameters are to run once, on the whole gradient.
     parameters = [_leaf(t) for t in saved[count : count + len(ctx.names)]]
-    work, lefts = saved[count + len(ctx.names) :][:count], saved[2 * count + len(ctx.names) :]
+    nodes = saved[count + len(ctx.names) :]
+    if is_kept():
+        nodes = [t.clone() for t in nodes]
     combine = _substituted(ctx.monoid, ctx.names, parameters)
 
-    # The gradient of the value that each row held last, going back through the steps.
-    flow = [torch.zeros_like(t) for t in states]
+    # A node's gradient takes the place of its value once no level needs the value.
+    flow = [t if _is_differentiable(t) else torch.zeros_like(t) for t in nodes]
+    flow_in = [torch.zeros_like(t) for t in states]
     for into, grad in zip(flow, grads, strict=True):
         if _is_differentiable(into):
-            into.index_copy_(0, plan.roots, grad.to(into.dtype))
+            into.index_copy_(0, tree.roots, grad.to(into.dtype))
     # A parameter that no combine used gets a gradient of 0: distributed training waits for it.
     # Sums over many steps are kept in float32 at least.
     totals = [
         torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters
     ]
 
-    schedule = steps(plan, unflatten(structure, states))
+    schedule = steps(tree, unflatten(structure, states))
     for number in reversed(range(len(schedule))):
-        level, left, right = schedule[number]
-        if level > 0:
-            a = [_leaf(t) for t in lefts[-count:]]
-            del lefts[-count:]
-        else:
-            a = [_leaf(t.index_select(0, left)) for t in states]
-        b = [_leaf(t.index_select(0, right)) for t in work]
+        step = schedule[number]
+        both = operands(unflatten(structure, states), unflatten(structure, nodes), tree, step)
+        a, b = ([_leaf(t) for t in leaves(operand)] for operand in both)
         ctx.random.restore(number)
         with torch.enable_grad():
             left_state = unflatten(structure, a)
             combined = combine(left_state, unflatten(structure, b))
             outputs = leaves(cast_like(combined, left_state, ctx.monoid))
-        operands = [*a, *b, *parameters]
+        inputs = [*a, *b, *parameters]
         if number == len(schedule) - 1:
-            _check_graph(outputs, operands, ctx.monoid)
-        found = _gradients(outputs, operands, [t.index_select(0, left) for t in flow])
-        for k, into in enumerate(flow):
-            _put_or_zero(into, left, found[k])
-            _put_or_zero(into, right, found[count + k])
+            _check_graph(outputs, inputs, ctx.monoid)
+        # Copies: what comes back may be the very gradient that went in, and overwrites nodes.
+        found = _gradients(outputs, inputs, [t[results(tree, step)].clone() for t in flow])
+        for side, rows in enumerate((tree.left, tree.right)):
+            rows = rows[step.start : step.end]
+            for k in range(count):
+                grad = found[side * count + k]
+                if step.level:
+                    _put_or_zero(flow[k], rows, grad)
+                elif grad is not None:
+                    _add(flow_in[k], rows, grad, ctx.plan)
         for total, found_here in zip(totals, found[2 * count :], strict=True):
             if found_here is not None:
                 total += found_here
+    singles = tree.singles.numel()
+    for into, source in zip(flow_in, flow, strict=True):
+        if _is_differentiable(into):
+            _add(into, tree.singles, source[:singles], ctx.plan)
     gradients = [total.to(p.dtype) for total, p in zip(totals, parameters, strict=True)]
-    return [*(t if _is_differentiable(t) else None for t in flow), *gradients]
+    return [*(t if _is_differentiable(t) else None for t in flow_in), *gradients]
 
 
 def _gradients(
@@ -190,6 +203,14 @@ def _substituted(monoid: Monoid, names: Sequence[str], tensors: Sequence[Tensor]
         return monoid
     parameters = dict(zip(names, tensors, strict=True))
     return lambda a, b: torch.func.functional_call(monoid, parameters, (a, b))
+
+
+def _add(into: Tensor, rows: Tensor, grad: Tensor, plan: FoldPlan) -> None:
+    """Put gradients of elements; add where elements share a row of the input."""
+    if plan.source is None:
+        into.index_copy_(0, rows, grad)
+    else:
+        into.index_add_(0, rows, grad)
 
 
 def _put_or_zero(into: Tensor, rows: Tensor, grad: Tensor | None) -> None:

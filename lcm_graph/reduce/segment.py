@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, num_elements
+from lcm_graph.monoids.state import leaves, num_elements, take
 from lcm_graph.reduce.plan import FoldPlan, make_plan
 from lcm_graph.reduce.tree import fold_roots
 
@@ -72,9 +72,9 @@ def tree_reduce(
 
 def _check_plan(plan: FoldPlan, states: State) -> None:
     n, device = num_elements(states), leaves(states)[0].device
-    if plan.num_elements != n:
+    if plan.num_states != n:
         raise ValueError(
-            f"'plan' is for {plan.num_elements} elements (got {n}); make a new one when the sets "
+            f"'plan' is for {plan.num_states} elements (got {n}); make a new one when the sets "
             "change"
         )
     if plan.ptr.device != device:
@@ -97,5 +97,6 @@ def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None)
             _fold(factor, state, plan, recompute)
             for factor, state in zip(monoid.factors, states, strict=True)
         )
-    closed = monoid.segment(states, plan.index, plan.num_sets)
+    gathered = states if plan.source is None else take(states, plan.source)
+    closed = monoid.segment(gathered, plan.index, plan.num_sets)
     return _tree(monoid, states, plan, recompute) if closed is None else closed

@@ -66,6 +66,28 @@ def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> in
     return int(last)
 
 
+def check_source(source: Tensor, num_elements: int, num_states: int) -> None:
+    """Validate which row each element is. Costs one device synchronisation.
+
+    Raises:
+        ValueError: wrong dtype, shape or length, or an entry outside of ``[0, num_states)``.
+    """
+    _check_vector("source", source)
+    if source.numel() != num_elements:
+        raise ValueError(
+            f"'source' must have one entry for each of the {num_elements} elements "
+            f"(got {source.numel()})"
+        )
+    if source.numel() == 0:
+        return
+    low, high = torch.stack([source.min(), source.max()]).tolist()
+    if low < 0 or high >= num_states:
+        wrong = low if low < 0 else high
+        raise ValueError(
+            f"'source' must name one of the {num_states} rows, 0 to {num_states - 1} (got {wrong})"
+        )
+
+
 def _check_vector(name: str, vector: Tensor) -> None:
     if not isinstance(vector, Tensor):
         raise ValueError(f"'{name}' must be a tensor (got {type(vector).__name__})")

@@ -1,4 +1,4 @@
-"""The fold in place: one combine after another on a working copy of the states."""
+"""The fold into a buffer of nodes: one combine after another, nothing kept but their results."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lcm_graph.kernels.tree import Tree
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, map_state, take
-from lcm_graph.reduce.plan import FoldPlan
 from lcm_graph.reduce.random_state import RandomStates
 
 CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
@@ -18,57 +18,54 @@ CHUNK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 class Step(NamedTuple):
-    """Part of a level, small enough for the cache."""
+    """Part of a level, small enough for the cache: pairs ``start`` to ``end - 1`` of a tree."""
 
     level: int
-    left: Tensor  # int64 [m]
-    right: Tensor  # int64 [m]
+    start: int
+    end: int
 
 
-class Tape:
-    """What a fold leaves behind for its backward pass.
-
-    A right operand keeps its value in the working copy; a left operand is overwritten there, so the
-    tape holds it, except at level 0, where the input has it.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.lefts: list[Tensor] = []  # the tensors of one step after another
-        self.work: list[Tensor] = []
-        self.random = RandomStates(device)
-
-    def record(self, step: Step, left: State) -> None:
-        """Note what ``step`` is about to overwrite."""
-        self.random.record()
-        if step.level > 0:
-            self.lefts.extend(leaves(left))
-
-
-def fold_in_place(monoid: Monoid, states: State, plan: FoldPlan, tape: Tape | None = None) -> State:
-    """Fold without a graph; ``states`` are left as they are.
-
-    Returns:
-        The states of the occupied sets, in order.
-    """
-    work = map_state(Tensor.clone, states)
+def fold_nodes(
+    monoid: Monoid, states: State, tree: Tree, random: RandomStates | None = None
+) -> State:
+    """The nodes of the tree (see :class:`Tree`), without a graph; ``states`` stay as they are."""
+    singles = tree.singles.numel()
+    nodes = map_state(lambda t: t.new_empty(tree.num_nodes, *t.shape[1:]), states)
     with torch.no_grad():
-        for step in steps(plan, states):
-            a, b = take(work, step.left), take(work, step.right)
-            if tape is not None:
-                tape.record(step, a)
-            put(work, step.left, cast_like(monoid(a, b), a, monoid))
-    if tape is not None:
-        tape.work = leaves(work)
-    return take(work, plan.roots)
+        map_state(lambda n, t: n[:singles].copy_(t.index_select(0, tree.singles)), nodes, states)
+        for step in steps(tree, states):
+            if random is not None:
+                random.record()
+            a, b = operands(states, nodes, tree, step)
+            put(nodes, results(tree, step), cast_like(monoid(a, b), a, monoid))
+    return nodes
 
 
-def steps(plan: FoldPlan, states: State) -> list[Step]:
-    """The levels of a plan cut into steps that suit states like these."""
+def operands(states: State, nodes: State, tree: Tree, step: Step) -> tuple[State, State]:
+    """What a step combines."""
+    values = nodes if step.level else states
+    where = slice(step.start, step.end)
+    return take(values, tree.left[where]), take(values, tree.right[where])
+
+
+def results(tree: Tree, step: Step) -> slice:
+    """The nodes that a step makes."""
+    singles = tree.singles.numel()
+    return slice(singles + step.start, singles + step.end)
+
+
+def put(nodes: State, rows: slice, values: State) -> None:
+    """Write the nodes ``rows``."""
+    map_state(lambda n, v: n[rows].copy_(v), nodes, values)
+
+
+def steps(tree: Tree, states: State) -> list[Step]:
+    """The levels of a tree cut into steps that suit states like these."""
     rows = rows_at_once(states)
     return [
-        Step(number, left, right)
-        for number, level in enumerate(plan.levels)
-        for left, right in zip(level.left.split(rows), level.right.split(rows), strict=True)
+        Step(level, at, min(at + rows, tree.level_ptr[level + 1]))
+        for level, start in enumerate(tree.level_ptr[:-1])
+        for at in range(start, tree.level_ptr[level + 1], rows)
     ]
 
 
@@ -77,11 +74,6 @@ def rows_at_once(states: State) -> int:
     tensors = leaves(states)
     width = sum(math.prod(t.shape[1:]) for t in tensors) or 1
     return max(256, CHUNK_ELEMENTS.get(tensors[0].device.type, 1 << 24) // width)
-
-
-def put(state: State, rows: Tensor, values: State) -> None:
-    """Overwrite the elements ``rows`` of ``state``."""
-    map_state(lambda s, v: s.index_copy_(0, rows, v), state, values)
 
 
 def cast_like(combined: State, operand: State, combine: object) -> State:

@@ -143,8 +143,8 @@ def test_function_operator_keeps_gradients_of_what_it_closes_over() -> None:
     assert weight.grad is not None and weight.grad.any()
 
 
-def test_second_backward_through_a_retained_graph() -> None:
-    monoid = BinaryGRU(3).double()
+def test_second_backward_through_a_retained_graph(make_gru: type[BinaryGRU]) -> None:
+    monoid = make_gru(3).double()
     x = draw()
     out = fold(monoid, x)
     cotangent = torch.randn_like(out)
@@ -158,8 +158,8 @@ def test_second_backward_through_a_retained_graph() -> None:
 
 
 @pytest.mark.parametrize("what", ["elements", "parameters"])
-def test_inputs_changed_in_place_are_noticed(what: str) -> None:
-    monoid = BinaryGRU(3).double()
+def test_inputs_changed_in_place_are_noticed(make_gru: type[BinaryGRU], what: str) -> None:
+    monoid = make_gru(3).double()
     x = draw()
     elements = x * 1.0
     out = fold(monoid, elements)
@@ -170,8 +170,8 @@ def test_inputs_changed_in_place_are_noticed(what: str) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["elements", "weight_ih", "all parameters"])
-def test_frozen_inputs(frozen: str) -> None:
-    monoid = BinaryGRU(3).double()
+def test_frozen_inputs(make_gru: type[BinaryGRU], frozen: str) -> None:
+    monoid = make_gru(3).double()
     x = draw()
     everything = {"x": x, **dict(monoid.named_parameters())}
     expected = dict(
@@ -188,9 +188,9 @@ def test_frozen_inputs(frozen: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["save_on_cpu", "checkpoint", "reentrant"])
-def test_under_hooks_of_saved_tensors(way: str) -> None:
+def test_under_hooks_of_saved_tensors(make_gru: type[BinaryGRU], way: str) -> None:
     """Offloading and checkpointing hand the backward pass other tensors than were saved."""
-    monoid = BinaryGRU(3).double()
+    monoid = make_gru(3).double()
     x = draw()
     inputs = [x, *monoid.parameters()]
     expected = gradients(fold(monoid, x).tanh(), inputs)
@@ -220,8 +220,8 @@ def test_only_some_sets_are_used() -> None:
     assert bool((x.grad[:3] != 0).all() and (x.grad[17:] != 0).all())
 
 
-def test_inference_mode_and_no_grad() -> None:
-    monoid = BinaryGRU(3).double()
+def test_inference_mode_and_no_grad(make_gru: type[BinaryGRU]) -> None:
+    monoid = make_gru(3).double()
     x = draw()
     expected = fold(monoid, x).detach()
     with torch.no_grad():

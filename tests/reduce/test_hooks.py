@@ -20,9 +20,11 @@ def fold(monoid: BinaryGRU, x: Tensor, recompute: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_tensor_hooks_run_once(create_graph: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensor_hooks_run_once(
+    make_gru: type[BinaryGRU], create_graph: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(steps.CHUNK_ELEMENTS, "cpu", 1)  # several steps
-    monoid = BinaryGRU(4).double()
+    monoid = make_gru(4).double()
     x = torch.randn(sum(SIZES), 4, dtype=torch.float64, requires_grad=True)
     calls: list[Tensor] = []
 
@@ -42,9 +44,9 @@ def test_tensor_hooks_run_once(create_graph: bool, monkeypatch: pytest.MonkeyPat
         handle.remove()
 
 
-def test_pruned_weights_are_fresh_everywhere() -> None:
+def test_pruned_weights_are_fresh_everywhere(make_gru: type[BinaryGRU]) -> None:
     """Pruning computes the weight anew in a hook before each call of the module."""
-    monoid = BinaryGRU(4).double()
+    monoid = make_gru(4).double()
     prune.l1_unstructured(monoid, "weight_ih", amount=0.5)
     x = torch.randn(sum(SIZES), 4, dtype=torch.float64)
     with torch.no_grad():
@@ -54,8 +56,8 @@ def test_pruned_weights_are_fresh_everywhere() -> None:
     assert error(fold(monoid, x, False), without) <= 1e-12
 
 
-def test_forward_hooks_see_each_combine() -> None:
-    monoid = BinaryGRU(4)
+def test_forward_hooks_see_each_combine(make_gru: type[BinaryGRU]) -> None:
+    monoid = make_gru(4)
     x = torch.randn(sum(SIZES), 4)
     calls: list[nn.Module] = []
     monoid.register_forward_hook(lambda module, inputs, output: calls.append(module))

@@ -8,6 +8,7 @@ import torch
 from lcm_graph.monoids import BinaryGRU, Monoid
 from lcm_graph.reduce import FoldPlan, segment_reduce, steps, tree
 from tests.references import (
+    GeneralGRU,
     Operator,
     Ordered,
     error,
@@ -29,8 +30,8 @@ SIZES = {
 
 
 def monoid_and_reference(kind: str, dtype: torch.dtype) -> tuple[Monoid, Operator]:
-    if kind == "gru":
-        gru = BinaryGRU(4).to(dtype)
+    if kind in ("gru", "general gru"):
+        gru = (BinaryGRU if kind == "gru" else GeneralGRU)(4).to(dtype)
         return gru, gru_pair(gru)
     ordered = Ordered(4).to(dtype)
     return ordered, ordered.combine
@@ -40,7 +41,7 @@ def monoid_and_reference(kind: str, dtype: torch.dtype) -> tuple[Monoid, Operato
 @pytest.mark.parametrize("layout", ["sorted", "ptr", "shuffled"])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-@pytest.mark.parametrize("kind", ["gru", "ordered"])
+@pytest.mark.parametrize("kind", ["gru", "general gru", "ordered"])
 def test_values_and_gradients(
     kind: str, dtype: torch.dtype, sizes: tuple[int, ...], layout: str, recompute: bool
 ) -> None:

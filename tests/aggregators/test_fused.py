@@ -1,0 +1,169 @@
+"""Layers that read node features in place answer as those that write messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric import EdgeIndex
+from torch_geometric.nn import GATConv, GINConv, SAGEConv, SumAggregation
+from torch_geometric.utils import to_torch_csr_tensor
+
+from lcm_graph import LCMAggregation, MonoidAggregation, RecurrentAggregation
+from lcm_graph.aggregators import FoldAggregation, FusedMessages
+from lcm_graph.monoids import BinaryMLP, Max, Moments, Monoid, Product, Softmax, Sum, TopK
+from tests.references import error, gradients
+
+
+class FusedSAGEConv(FusedMessages, SAGEConv):
+    pass
+
+
+class FusedGINConv(FusedMessages, GINConv):
+    pass
+
+
+MONOIDS: dict[str, Monoid] = {
+    "product": Product(Sum(5), TopK(5, k=2), Max(5)),
+    "moments": Moments(5),
+    "softmax": Softmax(5, learn=True),
+    "mlp": BinaryMLP(5),
+}
+
+
+def aggregation(name: str) -> FoldAggregation:
+    if name == "recurrent":
+        return RecurrentAggregation(5, 5)
+    if name in MONOIDS:
+        return MonoidAggregation(MONOIDS[name])
+    keywords: dict[str, Any] = {
+        "lcm": {},
+        "plain": {"project": False},
+        "canonical": {"order": "canonical"},
+        "cached": {"cached": True},
+    }[name]
+    return LCMAggregation(5, 5, **keywords)
+
+
+def graph() -> Tensor:
+    """A hub, nodes without neighbours, repeated edges, in no order."""
+    into_hub = torch.tensor([[*range(12)] * 3, [7] * 36])
+    edges = torch.cat([torch.randint(0, 12, (2, 40)), into_hub], dim=1)
+    return edges[:, torch.randperm(edges.size(1))]
+
+
+@pytest.mark.parametrize("lead", [(), (2,)], ids=["rows", "batch"])
+@pytest.mark.parametrize("name", ["lcm", "plain", "canonical", "cached", "recurrent", *MONOIDS])
+def test_source_is_indexing(name: str, lead: tuple[int, ...]) -> None:
+    aggr = aggregation(name).double().eval()
+    source, index = graph()
+    x = torch.randn(*lead, 12, 5, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *aggr.parameters()]
+    for _ in range(2):
+        expected = aggr(x.index_select(-2, source), index, dim_size=14)
+        out = aggr(x, index, dim_size=14, source=source)
+        assert error(out, expected) <= 1e-12
+        for got, wanted in zip(gradients(out, inputs), gradients(expected, inputs), strict=True):
+            assert error(got, wanted) <= 1e-10
+
+
+def test_ordered_at_random_and_weighed() -> None:
+    source, index = graph()
+    x = torch.randn(12, 5)
+    aggr = LCMAggregation(5, 5, order="random")
+    torch.manual_seed(1)
+    expected = aggr(x[source], index)
+    torch.manual_seed(1)
+    assert error(aggr(x, index, source=source), expected) <= 1e-5
+    weight = torch.rand(len(source)).round()
+    aggr.eval()
+    expected = aggr(x[source], index, weight=weight)
+    assert error(aggr(x, index, weight=weight, source=source), expected) <= 1e-5
+
+
+def test_cached_plan_notices_other_sources() -> None:
+    source, index = graph()
+    x = torch.randn(12, 5)
+    aggr = LCMAggregation(5, 5, cached=True)
+    aggr(x, index, source=source)
+    other = source.flip(0)
+    assert error(aggr(x, index, source=other), aggr(x[other], index)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (torch.tensor([0, 1, 2, 9]), r"'source' must name one of the 3 rows, 0 to 2 \(got 9\)"),
+        (torch.tensor([0, -1, 2, 0]), r"'source' must name one of the 3 rows, 0 to 2 \(got -1\)"),
+        (torch.tensor([0.0, 1, 2, 0]), r"'source' must hold integers \(got torch.float32\)"),
+        (torch.tensor([[0, 1, 2, 0]]), r"'source' must be one-dimensional \(got shape \(1, 4\)\)"),
+    ],
+)
+@pytest.mark.parametrize("name", ["lcm", "recurrent"])
+def test_bad_sources(name: str, source: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        aggregation(name)(torch.randn(3, 5), torch.tensor([0, 0, 1, 1]), source=source)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.parametrize("form", ["edge_index", "EdgeIndex", "sparse"])
+@pytest.mark.parametrize("flow", ["source_to_target", "target_to_source"])
+@pytest.mark.parametrize("layer", [SAGEConv, GINConv])
+def test_layers_agree(layer: Any, flow: str, form: str) -> None:
+    if form == "sparse" and flow == "target_to_source":
+        pytest.skip("PyG has no such sparse layers")
+    aggr = LCMAggregation(5, 5)
+    if layer is SAGEConv:
+        arguments: tuple[Any, ...] = (5, 5)
+        fused: Any = FusedSAGEConv
+    else:
+        arguments = (nn.Linear(5, 5),)
+        fused = FusedGINConv
+    plain = layer(*arguments, aggr=aggr, flow=flow)
+    quick = fused(*arguments, aggr=LCMAggregation(5, 5), flow=flow)
+    quick.load_state_dict(plain.state_dict())
+    edges = graph()
+    given: Any = edges
+    if form == "EdgeIndex":
+        given = EdgeIndex(edges, sparse_size=(12, 12)).sort_by("col")[0]
+    elif form == "sparse":
+        with torch.sparse.check_sparse_tensor_invariants(True):
+            given = to_torch_csr_tensor(edges.unique(dim=1).flip(0), size=(12, 12))
+    x = torch.randn(12, 5)
+    expected = plain(x, given)
+    assert error(quick(x, given), expected) <= 1e-5
+
+
+def test_bipartite_layers_and_messages_that_are_asked_for() -> None:
+    aggr = LCMAggregation(5, 5)
+    plain = SAGEConv((5, 5), 5, aggr=aggr)
+    quick = FusedSAGEConv((5, 5), 5, aggr=aggr)
+    quick.load_state_dict(plain.state_dict())
+    edges = torch.stack([torch.randint(0, 9, (30,)), torch.randint(0, 4, (30,))])
+    x = (torch.randn(9, 5), torch.randn(4, 5))
+    assert error(quick(x, edges), plain(x, edges)) <= 1e-5
+    seen: list[Tensor] = []
+    quick.register_message_forward_hook(lambda layer, inputs, out: seen.append(out))
+    assert error(quick(x, edges), plain(x, edges)) <= 1e-5
+    assert len(seen) == 1
+
+
+def test_no_messages_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = FusedSAGEConv(5, 5, aggr=LCMAggregation(5, 5))
+    monkeypatch.setattr(layer, "message", None)
+    layer(torch.randn(12, 5), graph())
+
+
+def test_layers_that_it_is_not_for() -> None:
+    class FusedGATConv(FusedMessages, GATConv):
+        pass
+
+    with pytest.raises(TypeError, match=r"whose 'message' takes 'x_j' and returns it \(got"):
+        FusedGATConv(5, 5)
+    layer = FusedSAGEConv(5, 5, aggr=SumAggregation())
+    plain = SAGEConv(5, 5, aggr=SumAggregation())
+    plain.load_state_dict(layer.state_dict())
+    edges, x = graph(), torch.randn(12, 5)
+    assert error(layer(x, edges), plain(x, edges)) <= 1e-6
