@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 
@@ -9,11 +10,15 @@ import hypothesis
 import pytest
 import torch
 
+# Kernels run in Triton's interpreter, which must be chosen before Triton is imported.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 with warnings.catch_warnings():
-    # 2026-11: torch_geometric 2.8.1, and torch 2.13 at the first use of forward mode, call the
-    # deprecated torch.jit.script when they are imported.
+    # 2026-11: torch_geometric 2.8.1, and torch 2.13 at the first use of forward mode or of its
+    # compiler, use the deprecated torch.jit when they are imported.
     warnings.simplefilter("ignore")
     import torch._decomp.decompositions_for_jvp
+    import torch.utils.mkldnn
     import torch_geometric.nn  # noqa: F401
 
 hypothesis.settings.register_profile(

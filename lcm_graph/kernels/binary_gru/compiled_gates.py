@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,21 +23,21 @@ def compiled_gates() -> Gates:
 
     What is kept for the backward pass are the products themselves.
     """
-    run_forward = torch.compile(_forward, dynamic=True, fullgraph=True)
-    run_backward = torch.compile(_backward, dynamic=True, fullgraph=True)
+    run_forward: Any = torch.compile(_forward, dynamic=True, fullgraph=True)
+    run_backward: Any = torch.compile(_backward, dynamic=True, fullgraph=True)
 
     def forward(chunk: Chunk, out: Tensor) -> None:
-        run = _forward if out.size(0) <= COMPILE_ABOVE else run_forward
+        run: Any = _forward if out.size(0) <= COMPILE_ABOVE else run_forward
         run(*_blocks(chunk), *chunk.x, out)
 
     def backward(chunk: Chunk, grad: Tensor) -> None:
-        run = _backward if grad.size(0) <= COMPILE_ABOVE else run_backward
+        run: Any = _backward if grad.size(0) <= COMPILE_ABOVE else run_backward
         run(*_blocks(chunk), *chunk.x, grad)
 
     return Gates(forward, lambda chunk: None, backward, keeps_products=True)
 
 
-def _blocks(chunk: Chunk) -> list[Tensor]:
+def _blocks(chunk: Chunk) -> Any:
     d = chunk.s.size(1)
     return [*chunk.u.split(d, dim=1), *chunk.v.split(d, dim=1)]
 

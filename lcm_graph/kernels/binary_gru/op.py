@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from lcm_graph.kernels.availability import uses_triton
 from lcm_graph.kernels.backend import current_backend, note
@@ -101,7 +102,7 @@ def binary_gru_fold(
     weights = butterfly(w_ih, w_hh, b_ih, b_hh)
     if backend == "triton":
         kept = x.new_empty(0, 8 * x.size(1))
-        nodes = _triton().fold(x, tree, weights)
+        nodes = _triton().fold(x, tree, weights, steps=_steps(tree, x.size(1)))
     else:
         kept = x.new_empty(left.numel() if keep else 0, 8 * x.size(1))
         nodes = torch_fold.fold(x, tree, weights, kept if keep else None, _gates(backend))
@@ -133,7 +134,13 @@ def binary_gru_fold_backward(
     weights = butterfly(w_ih, w_hh, b_ih, b_hh)
     if backend == "triton":
         grad_x, grads = _triton().fold_backward(
-            x, tree, weights, nodes, grad_roots, distinct=distinct
+            x,
+            tree,
+            weights,
+            nodes,
+            grad_roots,
+            distinct=distinct,
+            steps=_steps(tree, x.size(1)),
         )
     else:
         saved = kept if kept.size(0) == left.numel() else None
@@ -209,7 +216,7 @@ def _backward(ctx: Any, grad_roots: Tensor | None, *_: None) -> tuple[Tensor | N
     if is_differentiated_again((grad_roots,)):
         grad_x, *grads = _differentiable_backward(x, plan, cell, grad_roots)
     else:
-        if is_kept():
+        if is_kept() or type(nodes) is not Tensor:  # a compiler's stand-in: it plans memory itself
             nodes, kept = nodes.clone(), kept.clone()
         grad_x, *grads = binary_gru_fold_backward(
             grad_roots.contiguous(), x, nodes, kept, *plan, *cell, ctx.distinct, ctx.backend
@@ -246,6 +253,19 @@ def _tree(
     left: Tensor, right: Tensor, singles: Tensor, roots: Tensor, sizes: Tensor, level_ptr: Tensor
 ) -> Tree:
     return Tree(left, right, singles, roots, tuple(level_ptr.tolist()), sizes)
+
+
+# What a tree is scheduled to is worked out once, and forgotten with the tree.
+_schedules: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _steps(tree: Tree, channels: int) -> list[Any]:
+    from lcm_graph.kernels.binary_gru.triton_schedule import schedule
+
+    known = _schedules.setdefault(tree.left, {})
+    if channels not in known:
+        known[channels] = schedule(tree, channels)
+    return known[channels]
 
 
 def _gates(backend: str) -> Gates:

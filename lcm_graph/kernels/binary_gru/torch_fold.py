@@ -19,7 +19,7 @@ from lcm_graph.kernels.binary_gru.weights import Weights
 from lcm_graph.kernels.tree import Tree
 
 CHUNK_NUMBERS = {"cpu": 1 << 18, "cuda": 1 << 24}
-"""Numbers in one operand of a chunk, pairs times features: on CPU what is at hand stays in cache."""
+"""Numbers in one operand of a chunk, pairs times features: on CPU a chunk stays in the cache."""
 
 
 class Products(NamedTuple):
