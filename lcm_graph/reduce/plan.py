@@ -75,6 +75,7 @@ class FoldPlan:
         self.num_states = num_elements
         self.num_sets = ptr.numel() - 1
         self.permutation = permutation
+        self.derived: dict[str, Any] = {}  # what kernels worked out for these sets
 
     @classmethod
     def from_index(
@@ -281,6 +282,7 @@ class FoldPlan:
         gathered = copy(self)
         gathered.source = source.long()
         gathered.num_states = num_states
+        gathered.derived = {}
         gathered.__dict__.pop("tree", None)
         gathered.__dict__.pop("rows", None)
         return gathered

@@ -64,7 +64,9 @@ def source(launch: Any) -> ASTSource:
         else:
             signature[name] = "i32"
         divisible = isinstance(value, Tensor) or value % 16 == 0
-        if divisible and not parameter.do_not_specialize:
+        if divisible and not (
+            parameter.do_not_specialize or parameter.do_not_specialize_on_alignment
+        ):
             attributes[(place,)] = [["tt.divisibility", 16]]
     return ASTSource(kernel, signature, constants, attributes)
 

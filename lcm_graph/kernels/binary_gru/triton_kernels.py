@@ -83,7 +83,7 @@ def level_bwd_gates(
     )  # fmt: skip
 
 
-@triton.jit(do_not_specialize=_LEVEL)
+@triton.jit(do_not_specialize=_LEVEL, do_not_specialize_on_alignment=["to_left", "to_right"])
 def level_bwd_inputs(
     target, to_left, to_right, start, end, scratch, scratch_start, w_sum, w_diff, w_new,
     D: tl.constexpr, BM: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr,

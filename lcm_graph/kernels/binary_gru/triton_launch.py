@@ -23,7 +23,7 @@ class Launch(NamedTuple):
     kernel: Any
     grid: tuple[int, ...]
     arguments: Mapping[str, Any]
-    options: Mapping[str, int]  # num_warps, num_stages
+    options: Mapping[str, Any]  # num_warps, num_stages, enable_fp_fusion
 
     def __call__(self) -> None:
         if 0 in self.grid:
@@ -41,7 +41,7 @@ class Config(NamedTuple):
     """
 
     constants: dict[str, Any]
-    options: dict[str, int]
+    options: dict[str, Any]
 
     def launch(self, kernel: Any, grid: tuple[int, ...], **arguments: Any) -> Launch:
         """Of the arguments and constants those that the kernel takes."""
@@ -94,7 +94,15 @@ def config(
     # Elsewhere Triton lays the warps of kernels with several products along the 64 pairs, and more
     # than four would do the same work twice.
     spread = exact or capability // 10 in (9, 10)
-    return Config(constants, {"num_warps": 8 if spread else 4, "num_stages": 2})
+    return Config(
+        constants,
+        {
+            "num_warps": 8 if spread else 4,
+            "num_stages": 2,
+            # A fused product and sum would round otherwise with the operands swapped.
+            "enable_fp_fusion": False,
+        },
+    )
 
 
 def capability(device: torch.device) -> int:

@@ -41,7 +41,7 @@ def fold(monoid: BinaryGRU, x: Tensor, plan: FoldPlan, recompute: bool | None = 
     return monoid.lower(segment_reduce(monoid, monoid.lift(x), plan=plan, recompute=recompute))
 
 
-@pytest.mark.parametrize("gather", [False, True], ids=["distinct", "gathered"])
+@pytest.mark.parametrize("gather", ["distinct", "gathered", "rows multiplied"])
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("channels", [1, 5, 16])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -49,12 +49,14 @@ def test_torch_fold_is_the_reference(
     dtype: torch.dtype,
     channels: int,
     recompute: bool,
-    gather: bool,
+    gather: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(torch_fold.CHUNK_NUMBERS, "cpu", 1)  # several chunks a level
+    if gather == "rows multiplied":
+        monkeypatch.setattr(torch_fold, "ROWS_CHANNELS", 1)
     monoid, x, plan = batch(channels, dtype, (*SIZES, 300))
-    if gather:
+    if gather != "distinct":
         x = x[:40].contiguous()
         plan = plan.gather(torch.randint(0, 40, (plan.num_elements,)), 40)
     with torch.no_grad():
@@ -65,6 +67,8 @@ def test_torch_fold_is_the_reference(
     x.requires_grad_()
     with backend("torch"):
         roots, nodes, kept = binary_gru_fold(*arguments(monoid, x, plan, keep=not recompute))
+    used = torch_fold._multiplied_rows(x, plan.tree, torch_fold._products(weights))
+    assert (used is not None) == (gather == "rows multiplied")
     assert kept.shape == (0 if recompute else plan.tree.left.numel(), 8 * channels)
     assert error(nodes, expected) <= TOLERANCE[dtype]
     inputs = [x, monoid.weight_ih, monoid.weight_hh, monoid.bias_ih, monoid.bias_hh]
