@@ -19,6 +19,7 @@ class Sets(Protocol):
     source: Tensor | None
     num_sets: int
     num_elements: int
+    derived: dict[str, Any]  # what kernels worked out for these sets
 
     @property
     def index(self) -> Tensor: ...

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from lcm_graph.kernels.registry import closed_form_kernel
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, num_elements, take
 from lcm_graph.reduce.plan import FoldPlan, make_plan
-from lcm_graph.reduce.tree import fold_roots
+from lcm_graph.reduce.tree import fold_roots, is_looked_into
 
 
 def segment_reduce(
@@ -97,6 +98,11 @@ def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None)
             _fold(factor, state, plan, recompute)
             for factor, state in zip(monoid.factors, states, strict=True)
         )
+    if not is_looked_into():
+        kernel = closed_form_kernel(monoid, leaves(states)[0].device)
+        folded = None if kernel is None else kernel(monoid, states, plan, recompute)
+        if folded is not None:
+            return folded
     gathered = states if plan.source is None else take(states, plan.source)
     closed = monoid.segment(gathered, plan.index, plan.num_sets)
     return _tree(monoid, states, plan, recompute) if closed is None else closed

@@ -36,17 +36,17 @@ def fold_roots(
         if folded is not None:
             return folded
     inputs = [*tensors, *gradient_tensors(monoid).values()]
-    if not torch.is_grad_enabled() and not _is_looked_into():
+    if not torch.is_grad_enabled() and not is_looked_into():
         return take(fold_nodes(monoid, states, plan.tree), plan.tree.roots)
     if recompute is None:
         recompute = sum(t.numel() for t in tensors) > RECOMPUTE_ABOVE
     # If nothing known needs a gradient, something that the combine reaches otherwise still may.
     known = any(t.requires_grad for t in inputs)
-    if recompute and known and monoid.recomputable and not _is_looked_into():
+    if recompute and known and monoid.recomputable and not is_looked_into():
         return fold_recomputed(monoid, states, plan)
     return fold_by_autograd(monoid, states, plan)
 
 
-def _is_looked_into() -> bool:
+def is_looked_into() -> bool:
     """Whether ``torch.func``, forward mode or ``torch.compile`` looks into the operations."""
     return torch.compiler.is_compiling() or is_transformed()
