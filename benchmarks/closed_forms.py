@@ -31,21 +31,8 @@ from benchmarks.measure import (
     print_table,
     write_json,
 )
-from lcm_graph.kernels.segment.closed_forms import KERNELS
-from lcm_graph.monoids import (
-    LogSumExp,
-    Max,
-    Mean,
-    MeanState,
-    Min,
-    Moments,
-    MomentsState,
-    Monoid,
-    Softmax,
-    SoftmaxState,
-    State,
-    Sum,
-)
+from lcm_graph import FoldPlan, segment_reduce
+from lcm_graph.monoids import LogSumExp, Max, Mean, Min, Moments, Monoid, Softmax, Sum
 
 try:
     import torch_scatter
@@ -73,29 +60,34 @@ class Sets:
     """A batch in one of the orders."""
 
     ptr: Tensor
-    rows: Tensor | None
-    index: Tensor | None
-    by_place: Tensor
+    source: Tensor | None  # the row of each element, where elements are gathered
+    index: Tensor  # the set of each element
+    is_sorted: bool
+    num_rows: int
 
     @property
     def num_sets(self) -> int:
         return self.ptr.numel() - 1
 
-    @property
-    def num_elements(self) -> int:
-        return self.by_place.numel()
+    def plan(self) -> FoldPlan:
+        """What ours reads, made from what peers are given."""
+        if self.is_sorted:
+            made = FoldPlan.from_ptr(self.ptr)
+        else:
+            made = FoldPlan.from_index(self.index, self.num_sets)
+        return made if self.source is None else made.gather(self.source, self.num_rows)
 
 
-def in_order(case: Case, source: Tensor, order: str) -> tuple[Sets, int]:
-    """The case's sets in that order, and how many rows their elements are taken from."""
+def in_order(case: Case, source: Tensor, order: str) -> Sets:
+    """The case's sets in that order."""
     ptr = torch._convert_indices_from_coo_to_csr(case.index, case.num_sets)
     if order == "gathered":
-        return Sets(ptr, source, None, case.index), case.num_sets
+        return Sets(ptr, source, case.index, True, case.num_sets)
     if order == "sorted":
-        return Sets(ptr, None, case.index, case.index), case.num_elements
+        return Sets(ptr, None, case.index, True, case.num_elements)
     rows = torch.randperm(case.num_elements, generator=torch.Generator().manual_seed(1))
     index = torch.empty_like(case.index).index_copy_(0, rows, case.index)
-    return Sets(ptr, rows, index, case.index), case.num_elements
+    return Sets(ptr, None, index, False, case.num_elements)
 
 
 def make_case(name: str, data: Path | None, quick: bool) -> tuple[Case, Tensor]:
@@ -119,22 +111,10 @@ def make_case(name: str, data: Path | None, quick: bool) -> tuple[Case, Tensor]:
 # Ours --------------------------------------------------------------------------------------------
 
 
-def lifted(monoid: Monoid, x: Tensor) -> State:
-    """``monoid.lift(x)`` with what is alike in all elements written once."""
-    one, zero = x.new_ones(1, 1), x.new_zeros(1, 1)
-    if isinstance(monoid, Mean):
-        return MeanState(x, one.expand(x.size(0), 1))
-    if isinstance(monoid, Moments):
-        return MomentsState(one.expand(x.size(0), 1), x, zero.expand_as(x))
-    if isinstance(monoid, Softmax):
-        return SoftmaxState(x, one.expand_as(x), x)
-    return monoid.lift(x)
-
-
-def ours(monoid: Monoid, sets: Sets, x: Tensor) -> Tensor:
-    found = KERNELS[type(monoid)](monoid, lifted(monoid, x), sets)
-    assert found is not None
-    return monoid.lower(found)
+def ours(monoid: Monoid, sets: Sets, plan: FoldPlan | None, x: Tensor) -> Tensor:
+    """As a user calls it, with a plan made before or with planning."""
+    plan = sets.plan() if plan is None else plan
+    return monoid.lower(segment_reduce(monoid, monoid.lift(x), plan=plan))
 
 
 # Theirs ------------------------------------------------------------------------------------------
@@ -142,20 +122,19 @@ def ours(monoid: Monoid, sets: Sets, x: Tensor) -> Tensor:
 
 def peers(form: str, sets: Sets) -> dict[str, Peer]:
     """What else folds these sets, by name; all but the last two on one row an element."""
-    index = sets.by_place if sets.index is None else sets.index
-    by_element = {**_torch_peers(form, sets, index), **_scatter_peers(form, sets, index)}
+    by_element = {**_torch_peers(form, sets), **_scatter_peers(form, sets)}
     found = dict(by_element)
-    if sets.index is None:  # gathered
-        assert sets.rows is not None
+    if sets.source is not None:
         for name, fold in by_element.items():
-            found[name] = partial(_copied, fold, sets.rows)
-    rows = torch.arange(sets.num_elements) if sets.rows is None else sets.rows
+            found[name] = partial(_copied, fold, sets.source)
+    rows = sets.plan().rows
+    rows = torch.arange(sets.index.numel()) if rows is None else rows
     if form in ("sum", "mean"):
         found["embedding_bag"] = lambda x: torch.nn.functional.embedding_bag(
             rows, x, sets.ptr, mode=form, include_last_offset=True
         )
     if form == "sum":
-        ones = torch.ones(sets.num_elements)
+        ones = torch.ones(sets.index.numel())
         found["csr_matmul"] = lambda x: (
             torch.sparse_csr_tensor(sets.ptr, rows, ones, (sets.num_sets, x.size(0))) @ x
         )
@@ -166,8 +145,8 @@ def _copied(fold: Peer, rows: Tensor, x: Tensor) -> Tensor:
     return fold(x.index_select(0, rows))
 
 
-def _torch_peers(form: str, sets: Sets, index: Tensor) -> dict[str, Peer]:
-    s = sets.num_sets
+def _torch_peers(form: str, sets: Sets) -> dict[str, Peer]:
+    s, index = sets.num_sets, sets.index
 
     def reduced(x: Tensor, how: str) -> Tensor:
         out = x.new_zeros(s, x.size(1))
@@ -185,7 +164,7 @@ def _torch_peers(form: str, sets: Sets, index: Tensor) -> dict[str, Peer]:
     found: dict[str, Peer] = {}
     if form in ("sum", "mean", "max", "min"):
         found["scatter_reduce"] = lambda x: reduced(x, "sum" if form == "sum" else name)
-        if index is sets.by_place and sets.rows is None:
+        if sets.is_sorted:
             found["segment_reduce"] = lambda x: torch.segment_reduce(
                 x, form, offsets=sets.ptr, initial=0 if form == "sum" else None
             )
@@ -200,20 +179,20 @@ def _torch_peers(form: str, sets: Sets, index: Tensor) -> dict[str, Peer]:
         found["scatter_add"] = deviation  # of sums of x and of x², which cancel
     if form in ("std", "logsumexp", "softmax"):
         monoid = MONOIDS[form]
-        found["segment"] = lambda x: monoid.lower(monoid.segment(lifted(monoid, x), index, s))
+        found["segment"] = lambda x: monoid.lower(monoid.segment(monoid.lift(x), index, s))
     return found
 
 
-def _scatter_peers(form: str, sets: Sets, index: Tensor) -> dict[str, Peer]:
+def _scatter_peers(form: str, sets: Sets) -> dict[str, Peer]:
     if torch_scatter is None:
         return {}
-    s = sets.num_sets
+    s, index = sets.num_sets, sets.index
     found: dict[str, Peer] = {}
     if form in ("sum", "mean", "max", "min"):
         found["torch_scatter.scatter"] = lambda x: torch_scatter.scatter(
             x, index, 0, dim_size=s, reduce=form
         )
-        if index is sets.by_place:
+        if sets.is_sorted:
             found["torch_scatter.segment_csr"] = lambda x: torch_scatter.segment_csr(
                 x, sets.ptr, reduce=form
             )
@@ -246,12 +225,17 @@ def call(fold: Peer, x: Tensor, mode: str, cotangent: Tensor) -> Tensor:
     return leaf.grad
 
 
-def measure(form: str, sets: Sets, num_rows: int, quick: bool) -> dict[str, Any]:
+def measure(form: str, sets: Sets, quick: bool) -> dict[str, Any]:
     """Seconds of ours and of each peer, forward, and with the gradient."""
     generator = torch.Generator().manual_seed(2)
-    x = torch.randn(num_rows, CHANNELS, generator=generator)
+    x = torch.randn(sets.num_rows, CHANNELS, generator=generator)
     cotangent = torch.randn(sets.num_sets, CHANNELS, generator=generator)
-    folds: dict[str, Peer] = {"ours": partial(ours, MONOIDS[form], sets), **peers(form, sets)}
+    monoid = MONOIDS[form]
+    folds: dict[str, Peer] = {
+        "ours": partial(ours, monoid, sets, sets.plan()),
+        "ours, planning": partial(ours, monoid, sets, None),
+        **peers(form, sets),
+    }
     result: dict[str, Any] = {}
     for mode in MODES:
         calls: dict[str, Callable[[], object]] = {}
@@ -264,12 +248,13 @@ def measure(form: str, sets: Sets, num_rows: int, quick: bool) -> dict[str, Any]
         often = 1 if quick else 9
         repeats = {name: min(often, 3) if name in SLOW else often for name in calls}
         seconds = interleaved_seconds(calls, repeats, dict.fromkeys(calls, 0 if quick else 1))
-        others = {name: s["median"] for name, s in seconds.items() if name != "ours"}
+        others = {name: s["median"] for name, s in seconds.items() if "ours" not in name}
         best = min(others, key=others.__getitem__)
         result[mode] = {
             "seconds": seconds,
             "quickest_peer": best,
             "times_faster": round(others[best] / seconds["ours"]["median"], 2),
+            "times_faster_planning": round(others[best] / seconds["ours, planning"]["median"], 2),
         }
     return result
 
@@ -311,16 +296,17 @@ def main() -> None:
         for form in args.forms:
             forms[form] = {}
             for order in ORDERS:
-                found = measure(form, *in_order(case, source, order), args.quick)
+                found = measure(form, in_order(case, source, order), args.quick)
                 forms[form][order] = found
                 for mode in MODES:
                     figures = found[mode]
                     milliseconds = 1e3 * figures["seconds"]["ours"]["median"]
                     rows.append([f"{name} {form} {order} {mode}", f"{milliseconds:.1f} ms"])
                     rows[-1] += [figures["quickest_peer"], f"{figures['times_faster']}x"]
+                    rows[-1].append(f"{figures['times_faster_planning']}x")
             if not args.quick:  # after each form, so that an interruption loses one form only
                 write_json(RESULTS / "closed_forms.json", result)
-    print_table(["", "ours", "quickest peer", "its time / ours"], rows)
+    print_table(["", "ours", "quickest peer", "its time / ours", "planning too"], rows)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Mean(Monoid):
 
     def lift(self, x: Tensor) -> MeanState:
         self._check_elements(x)
-        return MeanState(x, x.new_ones(x.size(0), 1, dtype=count_dtype(x.dtype)))
+        one = x.new_ones(1, 1, dtype=count_dtype(x.dtype))
+        return MeanState(x, one.expand(x.size(0), 1))
 
     def combine(self, left: MeanState, right: MeanState) -> MeanState:
         size = left.size + right.size

@@ -66,8 +66,8 @@ class Moments(Monoid):
 
     def lift(self, x: Tensor) -> MomentsState:
         self._check_elements(x)
-        count = x.new_ones(x.size(0), 1, dtype=count_dtype(x.dtype))
-        return MomentsState(count, x, torch.zeros_like(x))
+        count = x.new_ones(1, 1, dtype=count_dtype(x.dtype)).expand(x.size(0), 1)
+        return MomentsState(count, x, x.new_zeros(1, 1).expand_as(x))
 
     def combine(self, left: MomentsState, right: MomentsState) -> MomentsState:
         size = left.size + right.size

@@ -76,7 +76,7 @@ class Softmax(Monoid):
         """
         self._check_elements(x)
         scaled = x * self.temperature.to(x.dtype) if logits is None else logits.expand_as(x)
-        return SoftmaxState(scaled, torch.ones_like(x), x)
+        return SoftmaxState(scaled, x.new_ones(1, 1).expand_as(x), x)
 
     def combine(self, left: SoftmaxState, right: SoftmaxState) -> SoftmaxState:
         maximum = torch.maximum(left.maximum, right.maximum).detach()

@@ -38,13 +38,13 @@ def aggregation(name: str) -> FoldAggregation:
         return RecurrentAggregation(5, 5)
     if name in MONOIDS:
         return MonoidAggregation(MONOIDS[name])
-    keywords: dict[str, Any] = {
+    keywords: dict[str, dict[str, Any]] = {
         "lcm": {},
         "plain": {"project": False},
         "canonical": {"order": "canonical"},
         "cached": {"cached": True},
-    }[name]
-    return LCMAggregation(5, 5, **keywords)
+    }
+    return LCMAggregation(5, 5, **keywords[name])
 
 
 def graph() -> Tensor:
