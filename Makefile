@@ -34,6 +34,8 @@ bench: $(INSTALLED)  ## measure against PyG; writes benchmarks/results (LCM_DATA
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.invariance
 	$(BIN)/python -m benchmarks.aggregators
+	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.closed_forms
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -22,7 +22,12 @@ def main() -> None:
     """Rewrite the part of the README between the marks."""
     parts = [
         render(json.loads(path.read_text(encoding="utf-8")))
-        for name, render in (("aggregators", aggregators), ("invariance", invariance))
+        for name, render in (
+            ("aggregators", aggregators),
+            ("speed", speed),
+            ("closed_forms", closed_forms),
+            ("invariance", invariance),
+        )
         if (path := RESULTS / f"{name}.json").exists()
     ]
     text = README.read_text(encoding="utf-8")
@@ -70,6 +75,84 @@ def aggregators(result: dict[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def speed(result: dict[str, Any]) -> str:
+    """The fold on sets of one size, a layer on a graph, and growth."""
+    lines = [f"The fold with a `BinaryGRU` on CPU, `benchmarks.speed` ({_where(result)}):", ""]
+    if "equal" in result:
+        lines += [
+            "| sets of one size | ours | compiled | PyG's LCM (÷ ours, ÷ compiled) "
+            "| PyG's GRU (÷ ours, ÷ compiled) | of the matrix products' bound |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for case in result["equal"]:
+            seconds, faster, share = case["seconds"], case["times_faster"], case["gemm_share"]
+            cells = [
+                f"{case['sets']:,} × {case['size']}, d = {case['channels']}, "
+                + _MODES[case["mode"]],
+                *(f"{seconds[n]['median'] * 1e3:,.0f} ms" for n in ("ours", "ours, compiled")),
+            ]
+            for peer in ("PyG LCM", "PyG GRU"):
+                cells.append(
+                    f"{seconds[peer]['median'] * 1e3:,.0f} ms "
+                    f"({faster[peer]['ours']:.1f}×, {faster[peer]['compiled']:.1f}×)"
+                )
+            cells.append(f"{share['fold, planned']:.0%}, {share['fold, planned, compiled']:.0%}")
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    if "layer" in result:
+        lines += [
+            "| a SAGE layer on all of the Debian graph | in place | messages | peak in place "
+            "| peak with messages |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for case in result["layer"]:
+            seconds, peak = case["seconds"], case["peak_bytes"]
+            cells = [f"d = {case['channels']}, {_MODES[case['mode']]}"]
+            cells += [f"{seconds[n]['median'] * 1e3:,.0f} ms" for n in ("in place", "messages")]
+            cells[-1] += f" ({case['times_faster_in_place']:.1f}×)"
+            cells += [f"{peak[n] / 2**20:,.0f} MiB" for n in ("in place", "messages")]
+            cells[-1] += f" ({1 / case['peak_in_place_over_messages']:.1f}×)"
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    if "growth" in result:
+        growth = result["growth"]
+        many, one = growth["elements_exponent"], growth["one_set_exponent"]
+        largest = growth["one_set"][-1]
+        lines += [
+            f"Time grows with the number of elements to the power {many['forward']} (forward) and "
+            f"{many['forward_backward']} (with the gradient) from "
+            f"{growth['elements'][0]['elements']:,} to {growth['elements'][-1]['elements']:,} in "
+            f"sets of 16, and with the size of one set to the power {one['forward']} and "
+            f"{one['forward_backward']}; a set of {largest['size']:,} has {largest['depth']} "
+            "levels.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def closed_forms(result: dict[str, Any]) -> str:
+    """How many times as long as ours the quickest other implementation takes."""
+    orders = ("sorted", "unsorted", "gathered")
+    version = result["settings"]["torch_scatter"]
+    peers = "torch's own" + ("" if version is None else f" and torch-scatter {version}'s")
+    lines = [
+        f"Closed forms with a plan made before: the quickest of {peers} takes so many times as "
+        "long, forward and forward + backward (`benchmarks.closed_forms`):",
+        "",
+        f"| | {' | '.join(orders)} |",
+        "|---|---:|---:|---:|",
+    ]
+    for case in result["cases"].values():
+        for form, by_order in case["forms"].items():
+            cells = [f"{case['description']}, {form}"]
+            cells += [
+                ", ".join(f"{by_order[order][mode]['times_faster']:.2f}×" for mode in _MODES)
+                for order in orders
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def invariance(result: dict[str, Any]) -> str:

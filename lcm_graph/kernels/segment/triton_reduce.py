@@ -56,7 +56,8 @@ def fold(
 
     Its operands are tiles ``[P, BD]``, ``[P, 1]`` for a narrow column, of which it may only do
     what works number by number. It need not know an identity: what is absent is left out. Functions
-    it calls must be ``@triton.jit`` themselves.
+    it calls must be ``@triton.jit`` themselves, and its module must import ``triton.language``.
+    ``examples/triton_operator.py`` is one that runs.
 
     Args:
         columns: what the elements are, each ``[N, d]``, or ``[N, 1]`` for a number a row, with any
