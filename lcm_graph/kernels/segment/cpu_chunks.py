@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from lcm_graph.kernels.segment.cpu_bags import Bags, sum_bags, wide
 from lcm_graph.kernels.segment.formula import Sets, sets_of_places
@@ -142,16 +141,15 @@ class Batch:
             return Order(None, self.set_of_place, None)
         if index is not None:
             return Order(None, index, None)
-        version = -1 if rows.is_inference() else rows._version
-        kept = _by_row.get(rows)
-        if kept is not None and kept.holds(self.sets.ptr, version, num_rows):
-            return kept.order
-        row_of_place, places = rows.sort(stable=True)
-        ptr = torch._convert_indices_from_coo_to_csr(row_of_place, num_rows)
-        bags = Bags(ptr, rows.numel())
-        order = Order(row_of_place, self.set_of_place.index_select(0, places), bags)
-        if version >= 0:
-            _by_row[rows] = _Kept(self.sets.ptr, version, num_rows, order)
+        # A graph's edges are sorted by source once, not at every layer and step.
+        key = f"by_row/{num_rows}"
+        order: Order | None = self.sets.derived.get(key)
+        if order is None:
+            row_of_place, places = rows.sort(stable=True)
+            ptr = torch._convert_indices_from_coo_to_csr(row_of_place, num_rows)
+            set_of_place = self.set_of_place.index_select(0, places)
+            order = Order(row_of_place, set_of_place, Bags(ptr, rows.numel()))
+            self.sets.derived[key] = order
         return order
 
     def gradients(self, term: Term, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -161,19 +159,3 @@ class Batch:
             return order.write(term, tuple(torch.empty_like(x) for x in inputs))
         sums = order.sums(term, inputs[0].size(1))
         return tuple(out.to(x.dtype) for out, x in zip(sums, inputs, strict=True))
-
-
-class _Kept(NamedTuple):
-    """An order that was sorted out before, and what for."""
-
-    ptr: Tensor
-    version: int
-    num_rows: int
-    order: Order
-
-    def holds(self, ptr: Tensor, version: int, num_rows: int) -> bool:
-        return self.ptr is ptr and (self.version, self.num_rows) == (version, num_rows)
-
-
-# A graph's edges are sorted by source once, not at every layer and step; forgotten with them.
-_by_row: WeakIdKeyDictionary = WeakIdKeyDictionary()

@@ -22,9 +22,9 @@ class TritonBatch:
 
     def by_row(self, num_rows: int) -> Segments:
         """For each row of the state, the sets that hold it."""
-        if "by_row" not in self.derived:
-            self.derived["by_row"] = transpose(self.segments, num_rows)
-        by_row: Segments = self.derived["by_row"]
+        if "segments_by_row" not in self.derived:
+            self.derived["segments_by_row"] = transpose(self.segments, num_rows)
+        by_row: Segments = self.derived["segments_by_row"]
         return by_row
 
 
