@@ -280,7 +280,7 @@ class FoldPlan:
             )
         check_source(source, self.num_elements, num_states)
         gathered = copy(self)
-        gathered.source = source.long()
+        gathered.source = source.to(torch.int64, copy=True)  # a plan does not change with it
         gathered.num_states = num_states
         gathered.derived = {}
         gathered.__dict__.pop("tree", None)

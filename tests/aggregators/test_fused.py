@@ -11,7 +11,13 @@ from torch_geometric import EdgeIndex
 from torch_geometric.nn import GATConv, GINConv, SAGEConv, SumAggregation
 from torch_geometric.utils import to_torch_csr_tensor
 
-from lcm_graph import LCMAggregation, MonoidAggregation, RecurrentAggregation
+from lcm_graph import (
+    FoldPlan,
+    LCMAggregation,
+    MonoidAggregation,
+    RecurrentAggregation,
+    segment_reduce,
+)
 from lcm_graph.aggregators import FoldAggregation, FusedMessages
 from lcm_graph.monoids import BinaryMLP, Max, Moments, Monoid, Product, Softmax, Sum, TopK
 from tests.references import error, gradients
@@ -90,6 +96,16 @@ def test_cached_plan_notices_other_sources() -> None:
     aggr(x, index, source=source)
     other = source.flip(0)
     assert error(aggr(x, index, source=other), aggr(x[other], index)) <= 1e-5
+
+
+def test_plan_does_not_change_with_the_source() -> None:
+    source, index = graph()
+    x = torch.randn(12, 5)
+    monoid = Sum(5)
+    plan = FoldPlan.from_index(index, 12).gather(source, 12)
+    expected = segment_reduce(monoid, x[source], index, dim_size=12)
+    source.zero_()
+    assert error(segment_reduce(monoid, x, plan=plan), expected) <= 1e-6
 
 
 @pytest.mark.parametrize(
