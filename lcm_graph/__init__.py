@@ -1,5 +1,6 @@
 """Fold sets: learnable commutative monoids for PyTorch Geometric."""
 
+import lcm_graph.kernels.shipped  # noqa: F401  (registers them)
 from lcm_graph.aggregators import LCMAggregation as LCMAggregation
 from lcm_graph.aggregators import MonoidAggregation as MonoidAggregation
 from lcm_graph.aggregators import RecurrentAggregation as RecurrentAggregation

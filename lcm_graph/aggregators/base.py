@@ -14,6 +14,7 @@ from lcm_graph.aggregators.order import canonical_order, check_order
 from lcm_graph.monoids.base import check_positive
 from lcm_graph.reduce import FoldPlan
 from lcm_graph.reduce.plan import make_plan
+from lcm_graph.reduce.sets import check_vector
 
 
 class FoldAggregation(Aggregation):
@@ -56,6 +57,12 @@ class FoldAggregation(Aggregation):
         raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        source = kwargs.get("source")
+        if source is not None:
+            check_vector("source", source)
+            named = [*args[1:3], kwargs.get("index"), kwargs.get("ptr")]
+            if all(where is None for where in named):  # PyG would count the rows of x
+                kwargs["ptr"] = torch.tensor([0, source.numel()], device=source.device)
         try:
             return super().__call__(*args, **kwargs)
         finally:
@@ -113,7 +120,9 @@ class FoldAggregation(Aggregation):
                 f"of shape {tuple(x.shape)})"
             )
         x = x.movedim(dim, -2)
-        n = x.size(-2) if source is None else source.numel()
+        n = x.size(-2)
+        if source is not None:  # as many elements as the index says: the source is checked then
+            n = source.numel() if index is None else index.numel()
         weight = _check_weight(self._weight if weight is None else weight, n)
         plan = self._plan_for(x.device, n, index, ptr, dim_size)
         num_sets = plan.num_sets

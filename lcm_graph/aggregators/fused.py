@@ -21,8 +21,8 @@ class FusedMessages(MessagePassing):
 
     The messages, one row for each edge, are then never written: the aggregator reads the node
     features in place, and a projection in it is computed once for each node. The answer is the
-    layer's own. Layers that explain, decompose, have hooks on their messages, or aggregate with
-    something else than this library's folds pass messages as usual.
+    layer's own. Layers that explain, decompose, have hooks on their messages or an ``aggregate`` of
+    their own, or aggregate with something else than this library's folds pass messages as usual.
 
     Raises:
         TypeError: the layer's ``message`` takes something else than ``x_j``. (That it gives
@@ -57,6 +57,7 @@ class FusedMessages(MessagePassing):
             self._message_and_aggregate_forward_hooks,
         )
         plain = not self.explain and self.decomposed_layers == 1 and not any(hooks)
+        plain &= type(self).aggregate is MessagePassing.aggregate
         if not plain or not isinstance(self.aggr_module, FoldAggregation):
             return super().propagate(edge_index, size=size, **kwargs)
         sizes = self._check_input(edge_index, size)

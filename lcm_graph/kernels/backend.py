@@ -16,13 +16,13 @@ def _checked(name: str, where: str) -> str:
     return name
 
 
-_current = _checked(os.environ.get(VARIABLE, "auto"), VARIABLE)
+_current = _checked(os.environ.get(VARIABLE) or "auto", VARIABLE)
 _ran: list[str] | None = None
 
 
 @contextmanager
 def backend(name: str) -> Iterator[None]:
-    """Choose the kernels that run inside the ``with`` block, in this process.
+    """Choose the kernels that run inside the ``with`` block, in this process: in all its threads.
 
     The environment variable ``LCM_GRAPH_BACKEND`` sets what holds outside of any block. Where a
     monoid has no kernel of the kind, torch's operators serve. The backward pass takes the way of

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import _has_any_global_hook
 
 from lcm_graph.kernels.tree import Tree
 from lcm_graph.monoids import Monoid, State
@@ -81,7 +82,7 @@ def _find(
         monoid._backward_hooks,
         monoid._backward_pre_hooks,
     )
-    return None if patched or any(hooks) else kernel
+    return None if patched or any(hooks) or _has_any_global_hook() else kernel
 
 
 def _register(

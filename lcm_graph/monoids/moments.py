@@ -123,8 +123,8 @@ class Moments(Monoid):
     def deviation(self, state: MomentsState) -> Tensor:
         """Standard deviation ``[n, channels]`` of the elements folded into ``state``."""
         variance = self.variance(state)
-        positive = variance > 0
-        return torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0)
+        flat = variance <= 0  # where the root has no gradient; NaN stays NaN
+        return torch.where(flat, 0, torch.where(flat, 1, variance).sqrt())
 
     def __repr__(self) -> str:
         channels = "" if self.channels is None else f"{self.channels}, "

@@ -48,14 +48,15 @@ def take(state: State, rows: Tensor) -> State:
 
 def num_elements(state: State) -> int:
     """How many elements a state holds; ValueError if its tensors disagree or it has none."""
-    sizes = {tensor.size(0) if tensor.dim() else -1 for tensor in _iterate(state)}
-    if len(sizes) != 1 or -1 in sizes:
+    # A list: a set would make a compiler fix the sizes.
+    sizes = [tensor.size(0) if tensor.dim() else -1 for tensor in _iterate(state)]
+    if not sizes or -1 in sizes or any(size != sizes[0] for size in sizes):
         shapes = [tuple(tensor.shape) for tensor in _iterate(state)]
         raise ValueError(
             "'states' must be a tensor or a tuple of tensors with the elements along dim 0 "
             f"(got shapes {shapes})"
         )
-    return sizes.pop()
+    return sizes[0]
 
 
 def _iterate(state: State) -> Iterator[Tensor]:

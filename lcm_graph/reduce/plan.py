@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.kernels.tree import Tree
-from lcm_graph.reduce.sets import check_index, check_ptr, check_source
+from lcm_graph.reduce.sets import check_index, check_ptr, check_source, check_vector
 
 
 class Level(NamedTuple):
@@ -112,7 +112,7 @@ class FoldPlan:
             ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
         """
         num_elements = check_ptr(ptr, num_elements, None)
-        return cls(ptr.long(), num_elements)
+        return cls(_copied(ptr), num_elements)
 
     # Figures -----------------------------------------------------------------------------------
 
@@ -257,6 +257,7 @@ class FoldPlan:
     def prepared(self) -> FoldPlan:
         """Itself, with all that folds read from it made ready (for ``torch.compile``)."""
         _ = self.index, self.roots, self.compact_levels, self.tree, self.rows
+        _ = self.level_ptr, self.sizes, self.occupied
         return self
 
     # Elements gathered from rows that they share -------------------------------------------------
@@ -274,17 +275,23 @@ class FoldPlan:
         Raises:
             ValueError: ``source`` is no such tensor, or is on another device than the plan.
         """
+        check_vector("source", source)
         if source.device != self.ptr.device:
             raise ValueError(
                 f"'source' must be on the sets' device, {self.ptr.device} (got {source.device})"
             )
         check_source(source, self.num_elements, num_states)
+        return self._gathering(_copied(source), num_states)
+
+    def _gathering(self, source: Tensor | None, num_states: int) -> FoldPlan:
+        if source is None:
+            return self
         gathered = copy(self)
-        gathered.source = source.to(torch.int64, copy=True)  # a plan does not change with it
+        gathered.source = source
         gathered.num_states = num_states
         gathered.derived = {}
-        gathered.__dict__.pop("tree", None)
-        gathered.__dict__.pop("rows", None)
+        for name in ("tree", "rows"):
+            gathered.__dict__.pop(name, None)
         return gathered
 
     def gathers(self, source: Tensor, num_states: int) -> bool:
@@ -313,7 +320,8 @@ class FoldPlan:
         """The same sets with their elements in ascending order of ``keys`` (int64 ``[n]``)."""
         by_key = keys.argsort(stable=True)
         by_set = self.index[by_key].argsort(stable=True)
-        return FoldPlan(self.ptr, self.num_elements, by_key[by_set])
+        plan = FoldPlan(self.ptr, self.num_elements, by_key[by_set])
+        return plan._gathering(self.source, self.num_states)
 
     def repeat(self, times: int) -> FoldPlan:
         """The sets of ``times`` batches laid end to end, each alike to this one."""
@@ -323,12 +331,19 @@ class FoldPlan:
         permutation = None
         if self.permutation is not None:
             permutation = (self.permutation + offsets).flatten()
-        return FoldPlan(ptr, n * times, permutation)
+        source = self.source
+        if source is not None:
+            starts = self.num_states * torch.arange(times, device=device).unsqueeze(1)
+            source = (source + starts).flatten()
+        plan = FoldPlan(ptr, n * times, permutation)
+        return plan._gathering(source, self.num_states * times)
 
     def to(self, device: torch.device | str) -> FoldPlan:
         """The same plan on another device (its levels are planned anew there)."""
         permutation = None if self.permutation is None else self.permutation.to(device)
-        return FoldPlan(self.ptr.to(device), self.num_elements, permutation)
+        source = None if self.source is None else self.source.to(device)
+        plan = FoldPlan(self.ptr.to(device), self.num_elements, permutation)
+        return plan._gathering(source, self.num_states)
 
     @_kept
     def _position(self) -> Tensor:
@@ -343,6 +358,12 @@ class FoldPlan:
 
     def __repr__(self) -> str:
         return f"FoldPlan(num_sets={self.num_sets}, num_elements={self.num_elements})"
+
+
+def _copied(vector: Tensor) -> Tensor:
+    """A copy as int64: a plan stays as it is, and serves in training, whatever its maker does."""
+    with torch.inference_mode(mode=False):
+        return vector.to(torch.int64, copy=True)
 
 
 def make_plan(
@@ -366,7 +387,7 @@ def make_plan(
             )
     if ptr is not None:
         check_ptr(ptr, num_elements, dim_size)
-        plan = FoldPlan(ptr.long(), num_elements)
+        plan = FoldPlan(_copied(ptr), num_elements)
         if index is not None:
             check_index(index, num_elements, plan.num_sets)
             if not torch.equal(index.long(), plan.index):

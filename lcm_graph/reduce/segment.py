@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lcm_graph.kernels.registry import closed_form_kernel
@@ -37,10 +38,11 @@ def segment_reduce(
             ptr[s + 1] - 1. Without ``index``, ``ptr`` and ``plan`` all elements make one set.
         dim_size: number of sets (default: the largest index + 1).
         plan: a plan made before, instead of the three above.
-        recompute: recompute each combine in the backward pass, for which a fold keeps its operands
-            alone, about 2.5 times its states (themselves included); otherwise it keeps what
+        recompute: recompute each combine in the backward pass, for which a fold keeps the nodes
+            of its tree alone, twice its states (themselves included); otherwise it keeps what
             autograd saves, several times as much, and takes less time. Default: recompute if the
-            states hold more than a million numbers.
+            states hold more than a million numbers (eight million for a ``BinaryGRU``; in Triton
+            it always is).
 
     Returns:
         The states of the sets, ``dim_size`` elements along dim 0; the identity for empty sets.
@@ -73,7 +75,8 @@ def tree_reduce(
 
 def _check_plan(plan: FoldPlan, states: State) -> None:
     n, device = num_elements(states), leaves(states)[0].device
-    if plan.num_states != n:
+    # A comparison would make a compiler fix the size.
+    if not torch.compiler.is_compiling() and plan.num_states != n:
         raise ValueError(
             f"'plan' is for {plan.num_states} elements (got {n}); make a new one when the sets "
             "change"
@@ -103,6 +106,9 @@ def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None)
         folded = None if kernel is None else kernel(monoid, states, plan, recompute)
         if folded is not None:
             return folded
-    gathered = states if plan.source is None else take(states, plan.source)
-    closed = monoid.segment(gathered, plan.index, plan.num_sets)
+    closed = None
+    if type(monoid).segment is not Monoid.segment or "segment" in monoid.__dict__:
+        gathered = states if plan.source is None else take(states, plan.source)
+        closed = monoid.segment(gathered, plan.index, plan.num_sets)
+        del gathered
     return _tree(monoid, states, plan, recompute) if closed is None else closed

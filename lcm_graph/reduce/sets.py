@@ -16,7 +16,7 @@ def check_index(index: Tensor, num_elements: int | None, dim_size: int | None) -
     Raises:
         ValueError: wrong dtype, shape or length, a negative entry, or one beyond ``dim_size``.
     """
-    _check_vector("index", index)
+    check_vector("index", index)
     if num_elements is not None and index.numel() != num_elements:
         raise ValueError(
             f"'index' must have one entry for each of the {num_elements} elements "
@@ -45,7 +45,7 @@ def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> in
         ValueError: wrong dtype or shape, a decreasing step, an end that is not the number of
             elements, or a ``dim_size`` that disagrees.
     """
-    _check_vector("ptr", ptr)
+    check_vector("ptr", ptr)
     if ptr.numel() == 0:
         raise ValueError("'ptr' must have one more entry than there are sets (got 0 entries)")
     sets = ptr.numel() - 1
@@ -72,7 +72,7 @@ def check_source(source: Tensor, num_elements: int, num_states: int) -> None:
     Raises:
         ValueError: wrong dtype, shape or length, or an entry outside of ``[0, num_states)``.
     """
-    _check_vector("source", source)
+    check_vector("source", source)
     if source.numel() != num_elements:
         raise ValueError(
             f"'source' must have one entry for each of the {num_elements} elements "
@@ -84,11 +84,13 @@ def check_source(source: Tensor, num_elements: int, num_states: int) -> None:
     if low < 0 or high >= num_states:
         wrong = low if low < 0 else high
         raise ValueError(
-            f"'source' must name one of the {num_states} rows, 0 to {num_states - 1} (got {wrong})"
+            f"'source' must name one of the {num_states} rows, 0 to {num_states - 1} "
+            f"(got {wrong}); it numbers the rows that elements are read from"
         )
 
 
-def _check_vector(name: str, vector: Tensor) -> None:
+def check_vector(name: str, vector: Tensor) -> None:
+    """ValueError if ``vector`` is not a one-dimensional tensor of integers."""
     if not isinstance(vector, Tensor):
         raise ValueError(f"'{name}' must be a tensor (got {type(vector).__name__})")
     if vector.dim() != 1:

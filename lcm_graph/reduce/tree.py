@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-import lcm_graph.kernels.shipped  # noqa: F401  (registers them)
 from lcm_graph.kernels.gradient_mode import is_transformed
 from lcm_graph.kernels.registry import tree_kernel
 from lcm_graph.monoids import Monoid, State

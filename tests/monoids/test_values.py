@@ -239,3 +239,11 @@ def test_max_shares_the_gradient_of_ties() -> None:
         x = torch.tensor([[2.0], [2.0], [1.0]], requires_grad=True)
         monoid.lower(segment_reduce(monoid, monoid.lift(x))).sum().backward()
         assert x.grad is not None and x.grad.flatten().tolist() == shares
+
+
+def test_moments_of_a_set_with_a_nan() -> None:
+    monoid = Moments(1)
+    x = torch.tensor([[1.0], [2.0], [torch.nan], [5.0], [5.0]])
+    out = monoid.lower(segment_reduce(monoid, monoid.lift(x), torch.tensor([0, 0, 0, 1, 1])))
+    assert out[0].isnan().all()
+    assert torch.equal(out[1], torch.tensor([5.0, 0.0]))

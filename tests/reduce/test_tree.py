@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lcm_graph.monoids import BinaryGRU, Monoid
+from lcm_graph.monoids import BinaryGRU, Monoid, Sum
 from lcm_graph.reduce import FoldPlan, segment_reduce, steps, tree
 from tests.references import (
     GeneralGRU,
@@ -101,6 +101,32 @@ def test_plans_made_from_plans(how: str) -> None:
     empty = torch.zeros(1, 3, dtype=torch.float64)
     expected = fold_sets(monoid.combine, given, index, plan.num_sets, empty)
     assert error(segment_reduce(monoid, x, plan=plan), expected) <= 1e-12
+
+
+@pytest.mark.parametrize("how", ["moved", "shuffled", "ordered_by", "repeat"])
+def test_plans_made_from_gathered_plans(how: str) -> None:
+    monoid = Ordered(3).double()
+    index = index_of((5, 0, 2, 9, 1))[torch.randperm(17)]
+    source = torch.randint(0, 6, (17,))
+    x = torch.randn(12, 3, dtype=torch.float64)
+    keys = torch.randint(0, 5, (17,))
+    random = torch.Generator().manual_seed(3)
+    plan = FoldPlan.from_index(index, 5)
+    gathered = plan.gather(source, 6)
+    if how == "moved":
+        plan, gathered, elements, rows = plan, gathered.to("cpu"), x[source], x[:6]
+    elif how == "repeat":
+        plan, gathered = plan.repeat(2), gathered.repeat(2)
+        elements, rows = torch.cat([x[source], x[6 + source]]), x
+    else:
+        plan, gathered = (
+            p.ordered_by(keys) if how == "ordered_by" else p.shuffled(random.manual_seed(3))
+            for p in (plan, gathered)
+        )
+        elements, rows = x[source], x[:6]
+    for one in (monoid, Sum(3)):
+        expected = segment_reduce(one, elements, plan=plan)
+        assert error(segment_reduce(one, rows, plan=gathered), expected) <= 1e-12
 
 
 @pytest.mark.parametrize("kind", ["gru", "ordered"])

@@ -23,8 +23,8 @@ def compiled_gates() -> Gates:
 
     What is kept for the backward pass are the products themselves.
     """
-    run_forward: Any = torch.compile(_forward, dynamic=True, fullgraph=True)
-    run_backward: Any = torch.compile(_backward, dynamic=True, fullgraph=True)
+    run_forward: Any = torch.compile(_forward, dynamic=True)
+    run_backward: Any = torch.compile(_backward, dynamic=True)
 
     def forward(chunk: Chunk, out: Tensor) -> None:
         run: Any = _forward if out.size(0) <= COMPILE_ABOVE else run_forward

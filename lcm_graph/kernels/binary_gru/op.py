@@ -40,6 +40,9 @@ def fold_binary_gru(
         cell = tuple(p.to(x.dtype) for p in cell)  # type: ignore[assignment]
     if any(p.dtype != x.dtype or p.device != x.device for p in cell):
         return None
+    how = _backend(x)
+    if how != "triton" and x.dtype.itemsize == 2:
+        return None  # of gates rounded to 16 bits at each step, the general way's are closer
     tree = sets.tree
     if recompute is None:
         recompute = x.size(1) * sets.num_elements > KEEP_BELOW
@@ -55,7 +58,7 @@ def fold_binary_gru(
         *cell,
         sets.source is None,
         needs_grad and not recompute,
-        _backend(x),
+        how,
     )
     return Adjoined(roots)
 
@@ -194,8 +197,8 @@ def _(
     distinct: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    cell = (torch.empty_like(p) for p in (w_ih, w_hh, b_ih, b_hh))
-    return torch.empty_like(x), *cell  # type: ignore[return-value]
+    cell = (p.new_empty(p.shape) for p in (w_ih, w_hh, b_ih, b_hh))
+    return x.new_empty(x.shape), *cell  # type: ignore[return-value]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

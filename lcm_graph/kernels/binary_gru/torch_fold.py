@@ -106,7 +106,7 @@ def fold_backward(
     products = _products(weights)
     singles = tree.singles.numel()
     nodes.index_copy_(0, tree.roots, grad_roots.to(nodes.dtype))
-    grad_x = torch.zeros_like(x)
+    grad_x = x.new_zeros(x.shape)
     put = grad_x.index_copy_ if distinct else grad_x.index_add_
     wide = torch.promote_types(x.dtype, torch.float32)
     totals = Products(*(torch.zeros_like(w, dtype=wide) for w in products))
@@ -144,7 +144,7 @@ class _Workspace:
         self.buffer = x.new_empty(24 * d * self.rows)
 
     def chunks(self) -> list[tuple[int, int, int]]:
-        """Level, first pair and last but one of each chunk."""
+        """Level, first pair and one past the last of each chunk."""
         return [
             (level, at, min(at + self.rows, end))
             for level, start, end in _levels(self.level_ptr)

@@ -115,7 +115,7 @@ def _fold(
         batch: Any = TritonBatch(sets)
     elif first.device.type == "cpu" and first.numel() >= CPU_ABOVE:
         formula, backend = cpu_formulas.FORMULAS[name], "torch"
-        batch = CpuBatch(sets)
+        batch = CpuBatch(sets, first.numel() // first.size(0))
     else:
         return None
     note(f"segment_{name}/{backend}")
@@ -137,8 +137,10 @@ def _is_constant(x: Tensor, value: float) -> bool:
     """Whether all of ``x`` is ``value``; told at once where ``x`` is one number, expanded."""
     if x.requires_grad or x.numel() == 0:
         return False
-    low, high = torch.aminmax(x[(slice(1),) * x.dim()] if not any(x.stride()) else x)
-    return float(low) == value == float(high)
+    expanded = all(stride == 0 or n == 1 for stride, n in zip(x.stride(), x.shape, strict=True))
+    if expanded:
+        return float(x[(0,) * x.dim()]) == value
+    return bool((x == value).all())
 
 
 def segment_sum(monoid: Sum, state: Tensor, sets: Sets) -> Tensor | None:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 LARGE = 2**16
-"""Places of a bag that are reduced in one go. A larger bag is cut, so that threads share it and
-buffers stay small; where it is cut depends on its size alone, and so does the rounding of its sum.
+"""Places of a bag that are reduced in one go, and fewer of many channels.
+
+A larger bag is cut, so that threads share it and buffers stay small; where it is cut depends on its
+size and its channels alone, and so does the rounding of its sum.
 """
 
 NARROW = (torch.float16, torch.bfloat16)

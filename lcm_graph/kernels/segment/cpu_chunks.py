@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lcm_graph.kernels.segment.cpu_bags import Bags, sum_bags, wide
+from lcm_graph.kernels.segment.cpu_bags import LARGE, Bags, sum_bags, wide
 from lcm_graph.kernels.segment.formula import Sets, sets_of_places
 
 CHUNK_NUMBERS = 2**20
@@ -111,12 +111,13 @@ class Order(NamedTuple):
 class Batch:
     """The sets of one call, in the orders in which the passes over them go."""
 
-    def __init__(self, sets: Sets) -> None:
+    def __init__(self, sets: Sets, channels: int) -> None:
         self.sets = sets
+        self.large = max(1, min(LARGE, CHUNK_NUMBERS // max(channels, 1)))
 
     @cached_property
     def bags(self) -> Bags:
-        return Bags(self.sets.ptr, self.sets.num_elements)
+        return Bags(self.sets.ptr, self.sets.num_elements, self.large)
 
     @cached_property
     def sizes(self) -> Tensor:
@@ -141,14 +142,14 @@ class Batch:
             return Order(None, self.set_of_place, None)
         if index is not None:
             return Order(None, index, None)
-        # A graph's edges are sorted by source once, not at every layer and step.
-        key = f"by_row/{num_rows}"
+        # A gathered plan's edges are sorted by source once, not at every layer and step.
+        key = f"by_row/{num_rows}/{self.large}"
         order: Order | None = self.sets.derived.get(key)
         if order is None:
             row_of_place, places = rows.sort(stable=True)
             ptr = torch._convert_indices_from_coo_to_csr(row_of_place, num_rows)
             set_of_place = self.set_of_place.index_select(0, places)
-            order = Order(row_of_place, set_of_place, Bags(ptr, rows.numel()))
+            order = Order(row_of_place, set_of_place, Bags(ptr, rows.numel(), self.large))
             self.sets.derived[key] = order
         return order
 

@@ -143,7 +143,7 @@ def _moments(batch: Batch, inputs: Tensors) -> tuple[Tensors, Tensors]:
 
 def _moments_backward(batch: Batch, inputs: Tensors, kept: Tensors, grads: Grads) -> Tensors:
     (x,), (near, shift), (of_mean, of_m2) = inputs, kept, grads
-    constant = torch.zeros_like(shift) if of_mean is None else of_mean / batch.sizes
+    constant = torch.zeros_like(shift) if of_mean is None else of_mean.to(shift.dtype) / batch.sizes
     if of_m2 is None:
         return (_to_rows(batch, x, constant),)
     slope = 2 * of_m2.to(shift.dtype)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 from torch.autograd import forward_ad
 
 from lcm_graph import FoldPlan, LCMAggregation, segment_reduce
@@ -162,7 +163,8 @@ def test_layer_compiled_whole() -> None:
     torch._dynamo.reset()
     aggr = LCMAggregation(4, 4)
     compiled = torch.compile(aggr, backend="aot_eager")
-    for sizes in ((2, 7, 1), (3, 9, 0), (20, 4, 5)):
+    graphs = []
+    for sizes in ((3, 7, 1), (3, 9, 5), (21, 5, 5), (1, 41, 9), (3, 3, 3), (91, 1, 1)):
         x = torch.randn(sum(sizes), 4, requires_grad=True)
         inputs = [x, *aggr.parameters()]
         with record_kernels() as ran:
@@ -173,6 +175,9 @@ def test_layer_compiled_whole() -> None:
         assert error(out, expected) <= 1e-6
         for got, wanted in zip(found, gradients(expected, inputs), strict=True):
             assert error(got, wanted) <= 1e-5
+        graphs.append(counters["stats"]["unique_graphs"])
+    # The second tells that sizes change. (A size of 0 or 1 has a graph of its own.)
+    assert graphs[1:] == [graphs[1]] * 5
 
 
 def test_gradcheck_and_second_derivatives() -> None:
@@ -245,8 +250,6 @@ def test_backend_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_compiled_gates_serve_any_sizes() -> None:
-    from torch._dynamo.utils import counters
-
     aggr = LCMAggregation(6, 6)
     with backend("compile"), torch.no_grad():
         aggr(torch.randn(400, 6), index_of((100, 300)))

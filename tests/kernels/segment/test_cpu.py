@@ -231,9 +231,9 @@ def test_any_shape_and_stride() -> None:
 def test_places_by_row_are_sorted_once() -> None:
     sets, rows = make_sets("gathered")
     assert sets.rows is not None
-    first = cpu_chunks.Batch(sets).by_row(rows)
-    assert cpu_chunks.Batch(sets).by_row(rows) is first
-    assert cpu_chunks.Batch(sets).by_row(rows + 1) is not first
+    first = cpu_chunks.Batch(sets, CHANNELS).by_row(rows)
+    assert cpu_chunks.Batch(sets, CHANNELS).by_row(rows) is first
+    assert cpu_chunks.Batch(sets, CHANNELS).by_row(rows + 1) is not first
 
 
 def test_constants_that_are_expanded() -> None:
