@@ -245,8 +245,8 @@ def measure(form: str, sets: Sets, quick: bool) -> dict[str, Any]:
                 calls[name]()
             except (RuntimeError, NotImplementedError):  # no gradient, or not in this order
                 del calls[name]
-        often = 1 if quick else 9
-        repeats = {name: min(often, 3) if name in SLOW else often for name in calls}
+        often = 1 if quick else 5
+        repeats = {name: min(often, 1) if name in SLOW else often for name in calls}
         seconds = interleaved_seconds(calls, repeats, dict.fromkeys(calls, 0 if quick else 1))
         others = {name: s["median"] for name, s in seconds.items() if "ours" not in name}
         best = min(others, key=others.__getitem__)

@@ -148,8 +148,8 @@ def equal(num_sets: int, size: int, channels: int, mode: str, quick: bool) -> di
             )
     with torch.no_grad():
         torch.testing.assert_close(ours(x, case.index), theirs(x, case.index), rtol=1e-4, atol=1e-5)
-    repeats = 1 if quick else 11
-    seconds = interleaved_seconds(calls, dict.fromkeys(calls, repeats), dict.fromkeys(calls, 2))
+    repeats = 1 if quick else 7
+    seconds = interleaved_seconds(calls, dict.fromkeys(calls, repeats), dict.fromkeys(calls, 1))
     rate = gemm_rate(channels)
     pairs = case.num_elements - num_sets
     products = 8 if mode == "forward" else 24  # multiply-adds, in d² a pair, without recomputation
@@ -240,7 +240,7 @@ def layer_seconds(data: Path, channels: int, mode: str, quick: bool) -> dict[str
             made["in place"](x, edges), made["messages"](x, edges), rtol=1e-4, atol=1e-4
         )
     return interleaved_seconds(
-        calls, dict.fromkeys(calls, 1 if quick else 5), dict.fromkeys(calls, 1)
+        calls, dict.fromkeys(calls, 1 if quick else 3), dict.fromkeys(calls, 1)
     )
 
 
