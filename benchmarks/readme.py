@@ -24,7 +24,9 @@ def main() -> None:
         render(json.loads(path.read_text(encoding="utf-8")))
         for name, render in (
             ("aggregators", aggregators),
-            ("speed", speed),
+            ("speed_equal", equal),
+            ("speed_layer", layer),
+            ("speed_growth", growth),
             ("closed_forms", closed_forms),
             ("invariance", invariance),
         )
@@ -77,59 +79,63 @@ def aggregators(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def speed(result: dict[str, Any]) -> str:
-    """The fold on sets of one size, a layer on a graph, and growth."""
-    lines = [f"The fold with a `BinaryGRU` on CPU, `benchmarks.speed` ({_where(result)}):", ""]
-    if "equal" in result:
-        lines += [
-            "| sets of one size | ours | compiled | PyG's LCM (÷ ours, ÷ compiled) "
-            "| PyG's GRU (÷ ours, ÷ compiled) | of the matrix products' bound |",
-            "|---|---:|---:|---:|---:|---:|",
+def equal(result: dict[str, Any]) -> str:
+    """The fold on sets of one size."""
+    lines = [
+        f"The fold with a `BinaryGRU` on CPU, sets of one size ({_where(result)}):",
+        "",
+        "| | ours | compiled | PyG's LCM (÷ ours, ÷ compiled) "
+        "| PyG's GRU (÷ ours, ÷ compiled) | of the matrix products' bound |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for case in result["equal"]:
+        seconds, faster, share = case["seconds"], case["times_faster"], case["gemm_share"]
+        cells = [
+            f"{case['sets']:,} × {case['size']}, d = {case['channels']}, {_MODES[case['mode']]}",
+            *(f"{seconds[n]['median'] * 1e3:,.0f} ms" for n in ("ours", "ours, compiled")),
         ]
-        for case in result["equal"]:
-            seconds, faster, share = case["seconds"], case["times_faster"], case["gemm_share"]
-            cells = [
-                f"{case['sets']:,} × {case['size']}, d = {case['channels']}, "
-                + _MODES[case["mode"]],
-                *(f"{seconds[n]['median'] * 1e3:,.0f} ms" for n in ("ours", "ours, compiled")),
-            ]
-            for peer in ("PyG LCM", "PyG GRU"):
-                cells.append(
-                    f"{seconds[peer]['median'] * 1e3:,.0f} ms "
-                    f"({faster[peer]['ours']:.1f}×, {faster[peer]['compiled']:.1f}×)"
-                )
-            cells.append(f"{share['fold, planned']:.0%}, {share['fold, planned, compiled']:.0%}")
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    if "layer" in result:
-        lines += [
-            "| a SAGE layer on all of the Debian graph | in place | messages | peak in place "
-            "| peak with messages |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        for case in result["layer"]:
-            seconds, peak = case["seconds"], case["peak_bytes"]
-            cells = [f"d = {case['channels']}, {_MODES[case['mode']]}"]
-            cells += [f"{seconds[n]['median'] * 1e3:,.0f} ms" for n in ("in place", "messages")]
-            cells[-1] += f" ({case['times_faster_in_place']:.1f}×)"
-            cells += [f"{peak[n] / 2**20:,.0f} MiB" for n in ("in place", "messages")]
-            cells[-1] += f" ({1 / case['peak_in_place_over_messages']:.1f}×)"
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
-    if "growth" in result:
-        growth = result["growth"]
-        many, one = growth["elements_exponent"], growth["one_set_exponent"]
-        largest = growth["one_set"][-1]
-        lines += [
-            f"Time grows with the number of elements to the power {many['forward']} (forward) and "
-            f"{many['forward_backward']} (with the gradient) from "
-            f"{growth['elements'][0]['elements']:,} to {growth['elements'][-1]['elements']:,} in "
-            f"sets of 16, and with the size of one set to the power {one['forward']} and "
-            f"{one['forward_backward']}; a set of {largest['size']:,} has {largest['depth']} "
-            "levels.",
-            "",
-        ]
-    return "\n".join(lines)
+        for peer in ("PyG LCM", "PyG GRU"):
+            cells.append(
+                f"{seconds[peer]['median'] * 1e3:,.0f} ms "
+                f"({faster[peer]['ours']:.1f}×, {faster[peer]['compiled']:.1f}×)"
+            )
+        cells.append(f"{share['fold, planned']:.0%}, {share['fold, planned, compiled']:.0%}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def layer(result: dict[str, Any]) -> str:
+    """A layer on a graph."""
+    lines = [
+        f"A SAGE layer with `LCMAggregation` on all of the Debian graph ({_where(result)}):",
+        "",
+        "| | in place | with messages | peak in place | peak with messages |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for case in result["layer"]:
+        seconds, peak = case["seconds"], case["peak_bytes"]
+        cells = [f"d = {case['channels']}, {_MODES[case['mode']]}"]
+        cells += [f"{seconds[n]['median'] * 1e3:,.0f} ms" for n in ("in place", "messages")]
+        cells[-1] += f" ({case['times_faster_in_place']:.1f}×)"
+        cells += [f"{peak[n] / 2**20:,.0f} MiB" for n in ("in place", "messages")]
+        cells[-1] += f" ({1 / case['peak_in_place_over_messages']:.1f}×)"
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def growth(result: dict[str, Any]) -> str:
+    """Time against size."""
+    found = result["growth"]
+    many, one = found["elements_exponent"], found["one_set_exponent"]
+    first, *_, last = found["elements"]
+    largest = found["one_set"][-1]
+    return (
+        f"Time grows with the number of elements to the power {many['forward']} (forward) and "
+        f"{many['forward_backward']} (forward + backward) from {first['elements']:,} to "
+        f"{last['elements']:,} in sets of 16, and with the size of one set to the power "
+        f"{one['forward']} and {one['forward_backward']}; a set of {largest['size']:,} has "
+        f"{largest['depth']} levels.\n"
+    )
 
 
 def closed_forms(result: dict[str, Any]) -> str:

@@ -410,24 +410,25 @@ def main() -> None:
     data = args.data or (Path(os.environ["LCM_DATA"]) if os.environ.get("LCM_DATA") else None)
     command = f"python -m benchmarks.speed --parts {' '.join(args.parts)}"
     command += "" if data is None else " --data ROOT"
-    result: dict[str, Any] = {
+    found: dict[str, Any] = {
         "environment": environment(command),
         "copy_gb_per_second": round(copy_rate() / 1e9, 1),
     }
     for part in args.parts:
         print(f"\n{part}", flush=True)
         if part == "equal":
-            result["equal"] = run_equal(args.quick)
+            result: Any = run_equal(args.quick)
         elif part == "growth":
-            result["growth"] = run_growth(args.quick)
+            result = run_growth(args.quick)
         elif part == "profile":
-            result["profile"] = run_profile()
+            result = run_profile()
         elif data is None:
             print("left out: pass --data ROOT or set LCM_DATA")
+            continue
         else:
-            result["layer"] = run_layer(data, args.quick)
-        if not args.quick:
-            write_json(RESULTS / "speed.json", result)
+            result = run_layer(data, args.quick)
+        if not args.quick:  # a file each, so that parts can be measured one by one
+            write_json(RESULTS / f"speed_{part}.json", {**found, part: result})
 
 
 if __name__ == "__main__":
