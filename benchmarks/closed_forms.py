@@ -245,7 +245,7 @@ def measure(form: str, sets: Sets, quick: bool) -> dict[str, Any]:
                 calls[name]()
             except (RuntimeError, NotImplementedError):  # no gradient, or not in this order
                 del calls[name]
-        often = 1 if quick else 5
+        often = 1 if quick else 3
         repeats = {name: min(often, 1) if name in SLOW else often for name in calls}
         seconds = interleaved_seconds(calls, repeats, dict.fromkeys(calls, 0 if quick else 1))
         others = {name: s["median"] for name, s in seconds.items() if "ours" not in name}
@@ -264,13 +264,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.closed_forms")
     parser.add_argument("--data", type=Path, help="folder of data sets (default: $LCM_DATA)")
     parser.add_argument("--forms", nargs="+", choices=list(MONOIDS), default=list(MONOIDS))
+    cases = ["debian", "equal", "heavy"]
+    parser.add_argument("--cases", nargs="+", choices=cases, default=cases)
     parser.add_argument(
         "--quick", action="store_true", help="small cases, one repeat; writes no results"
     )
     args = parser.parse_args()
     data = args.data or (Path(os.environ["LCM_DATA"]) if os.environ.get("LCM_DATA") else None)
-    names = ["equal", "heavy"] + ([] if data is None or args.quick else ["debian"])
+    names = [name for name in args.cases if name != "debian" or not (data is None or args.quick)]
     command = f"python -m benchmarks.closed_forms --forms {' '.join(args.forms)}"
+    command += f" --cases {' '.join(names)}"
     command += "" if data is None else " --data ROOT"
     result: dict[str, Any] = {
         "environment": environment(command),
