@@ -11,6 +11,7 @@ product must copy for each edge first.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -285,19 +286,23 @@ def main() -> None:
         },
         "cases": {},
     }
+    # Forms that were measured before, and are not now, stay.
+    path = RESULTS / "closed_forms.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else {}
+    result["cases"].update({name: known[name] for name in known if name not in names})
     rows = []
     warnings.filterwarnings("ignore", "Sparse (CSR tensor support|invariant checks)")
     for name in names:
         case, source = make_case(name, data, args.quick)
         print(f"{name}: {case.description}, {case.num_elements:,} elements", flush=True)
-        forms: dict[str, Any] = {}
+        forms: dict[str, Any] = known.get(name, {}).get("forms", {})
         result["cases"][name] = {
             "description": case.description,
             "elements": case.num_elements,
             "forms": forms,
         }
         for form in args.forms:
-            forms[form] = {}
+            forms[form] = {"commit": result["environment"]["commit"]}
             for order in ORDERS:
                 found = measure(form, in_order(case, source, order), args.quick)
                 forms[form][order] = found
@@ -308,7 +313,7 @@ def main() -> None:
                     rows[-1] += [figures["quickest_peer"], f"{figures['times_faster']}x"]
                     rows[-1].append(f"{figures['times_faster_planning']}x")
             if not args.quick:  # after each form, so that an interruption loses one form only
-                write_json(RESULTS / "closed_forms.json", result)
+                write_json(path, result)
     print_table(["", "ours", "quickest peer", "its time / ours", "planning too"], rows)
 
 
