@@ -115,9 +115,18 @@ class Batch:
         self.sets = sets
         self.large = max(1, min(LARGE, CHUNK_NUMBERS // max(channels, 1)))
 
-    @cached_property
+    @property
     def bags(self) -> Bags:
-        return Bags(self.sets.ptr, self.sets.num_elements, self.large)
+        """The sets, for operators that need no buffers."""
+        return self._bags(LARGE)
+
+    def _bags(self, large: int) -> Bags:
+        key = f"bags/{large}"
+        bags: Bags | None = self.sets.derived.get(key)
+        if bags is None:
+            bags = Bags(self.sets.ptr, self.sets.num_elements, large)
+            self.sets.derived[key] = bags
+        return bags
 
     @cached_property
     def sizes(self) -> Tensor:
@@ -133,7 +142,7 @@ class Batch:
     @cached_property
     def by_set(self) -> Order:
         """Set after set."""
-        return Order(self.sets.rows, self.set_of_place, self.bags)
+        return Order(self.sets.rows, self.set_of_place, self._bags(self.large))
 
     def by_row(self, num_rows: int) -> Order:
         """Row after row of the state; where rows repeat, the places of each make a bag."""
