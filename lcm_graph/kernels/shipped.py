@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lcm_graph.kernels import registry
-from lcm_graph.kernels.binary_gru import op as op
+from lcm_graph.kernels.binary_gru import kernel as binary_gru  # noqa: F401
 from lcm_graph.kernels.segment.closed_forms import KERNELS
 from lcm_graph.kernels.segment.formula import Sets
 from lcm_graph.monoids import State

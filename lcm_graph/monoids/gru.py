@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -40,22 +42,49 @@ class BinaryGRU(LearnedMonoid):
             nn.init.uniform_(parameter, -bound, bound)
 
     def operator(self, a: Tensor, b: Tensor) -> Tensor:
-        gates = 2 * a.size(-1)  # rows of the reset and update gates; the candidate's come after
-        w_sum = (self.weight_ih[:gates] + self.weight_hh[:gates]) / 2
-        w_diff = (self.weight_ih[:gates] - self.weight_hh[:gates]) / 2
-        bias = self.bias_ih[:gates] + self.bias_hh[:gates]
-        w_new = torch.cat([self.weight_ih[gates:], self.weight_hh[gates:]])
-        bias_new = torch.cat([self.bias_ih[gates:], self.bias_hh[gates:]])
+        return combine_pairs(
+            a, b, butterfly(self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        )
 
-        u = linear(a + b, w_sum, bias)
-        v = linear(a - b, w_diff)
-        reset_ab, update_ab = (u + v).sigmoid().chunk(2, dim=-1)
-        reset_ba, update_ba = (u - v).sigmoid().chunk(2, dim=-1)
-        in_a, hidden_a = linear(a, w_new, bias_new).chunk(2, dim=-1)
-        in_b, hidden_b = linear(b, w_new, bias_new).chunk(2, dim=-1)
-        new_ab = torch.addcmul(in_a, reset_ab, hidden_b).tanh()
-        new_ba = torch.addcmul(in_b, reset_ba, hidden_a).tanh()
-        return (
-            torch.lerp(new_ab, b.to(new_ab.dtype), update_ab)
-            + torch.lerp(new_ba, a.to(new_ba.dtype), update_ba)
-        ) / 2
+
+class Weights(NamedTuple):
+    """What a pair ``(a, b)`` of ``d`` features each is multiplied with.
+
+    ``u = (a + b) w_sum.T + bias`` and ``v = (a - b) w_diff.T`` give both orders' reset and update
+    gates, ``u + v`` and ``u - v``; ``a w_new.T + bias_new`` the input and hidden halves of the
+    candidate.
+    """
+
+    w_sum: Tensor  # [2 d, d]: reset, update
+    w_diff: Tensor  # [2 d, d]
+    w_new: Tensor  # [2 d, d]: input, hidden
+    bias: Tensor  # [2 d]
+    bias_new: Tensor  # [2 d]
+
+
+def butterfly(w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Weights:
+    """The weights of the butterfly from those of a GRU cell (``[3 d, d]``, ``[3 d]``)."""
+    gates = 2 * w_ih.size(1)  # rows of the reset and update gates; the candidate's come after
+    return Weights(
+        (w_ih[:gates] + w_hh[:gates]) / 2,
+        (w_ih[:gates] - w_hh[:gates]) / 2,
+        torch.cat([w_ih[gates:], w_hh[gates:]]),
+        b_ih[:gates] + b_hh[:gates],
+        torch.cat([b_ih[gates:], b_hh[gates:]]),
+    )
+
+
+def combine_pairs(a: Tensor, b: Tensor, weights: Weights) -> Tensor:
+    """``(GRU(a, b) + GRU(b, a)) / 2`` for ``a`` and ``b [m, d]``."""
+    u = linear(a + b, weights.w_sum, weights.bias)
+    v = linear(a - b, weights.w_diff)
+    reset_ab, update_ab = (u + v).sigmoid().chunk(2, dim=-1)
+    reset_ba, update_ba = (u - v).sigmoid().chunk(2, dim=-1)
+    in_a, hidden_a = linear(a, weights.w_new, weights.bias_new).chunk(2, dim=-1)
+    in_b, hidden_b = linear(b, weights.w_new, weights.bias_new).chunk(2, dim=-1)
+    new_ab = torch.addcmul(in_a, reset_ab, hidden_b).tanh()
+    new_ba = torch.addcmul(in_b, reset_ba, hidden_a).tanh()
+    return (
+        torch.lerp(new_ab, b.to(new_ab.dtype), update_ab)
+        + torch.lerp(new_ba, a.to(new_ba.dtype), update_ba)
+    ) / 2

@@ -22,7 +22,7 @@ from lcm_graph import (
     segment_reduce,
 )
 from lcm_graph.aggregators import FoldAggregation, FusedMessages
-from lcm_graph.kernels.binary_gru import op
+from lcm_graph.kernels.binary_gru import kernel
 from lcm_graph.kernels.segment import closed_forms
 from lcm_graph.monoids import BinaryMLP, Max, Moments, Monoid, Product, Softmax, Sum, TopK
 from lcm_graph.reduce import tree
@@ -227,7 +227,7 @@ def test_no_messages_are_written(
     name: str, recompute: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of as many rows as there are edges, nothing is ever made."""
-    monkeypatch.setattr(op, "KEEP_BELOW", 0)
+    monkeypatch.setattr(kernel, "KEEP_BELOW", 0)
     monkeypatch.setattr(tree, "RECOMPUTE_ABOVE", 0)
     aggr = MonoidAggregation(TopK(5, k=1)) if name == "topk" else aggregation(name)
     layer = FusedSAGEConv(5, 5, aggr=aggr)

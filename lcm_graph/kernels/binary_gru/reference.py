@@ -4,25 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-from lcm_graph.kernels.binary_gru.weights import Weights
 from lcm_graph.kernels.tree import Tree
-
-
-def combine(a: Tensor, b: Tensor, weights: Weights) -> Tensor:
-    """``(GRU(a, b) + GRU(b, a)) / 2`` for ``a`` and ``b [m, d]``."""
-    u = linear(a + b, weights.w_sum, weights.bias)
-    v = linear(a - b, weights.w_diff)
-    reset_ab, update_ab = (u + v).sigmoid().chunk(2, dim=-1)
-    reset_ba, update_ba = (u - v).sigmoid().chunk(2, dim=-1)
-    in_a, hidden_a = linear(a, weights.w_new, weights.bias_new).chunk(2, dim=-1)
-    in_b, hidden_b = linear(b, weights.w_new, weights.bias_new).chunk(2, dim=-1)
-    new_ab = (in_a + reset_ab * hidden_b).tanh()
-    new_ba = (in_b + reset_ba * hidden_a).tanh()
-    ab = (1 - update_ab) * new_ab + update_ab * b
-    ba = (1 - update_ba) * new_ba + update_ba * a
-    return (ab + ba) / 2
+from lcm_graph.monoids.gru import Weights, combine_pairs
 
 
 def fold(x: Tensor, tree: Tree, weights: Weights) -> Tensor:
@@ -32,7 +16,7 @@ def fold(x: Tensor, tree: Tree, weights: Weights) -> Tensor:
         end = tree.level_ptr[level + 1]
         source = nodes if level else x
         a, b = source[tree.left[start:end]], source[tree.right[start:end]]
-        nodes = torch.cat([nodes, combine(a, b, weights)])
+        nodes = torch.cat([nodes, combine_pairs(a, b, weights)])
     return nodes
 
 

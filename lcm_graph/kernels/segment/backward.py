@@ -62,70 +62,24 @@ def logsumexp_backward(grad: Tensor, x: Tensor, out: Tensor, by_row: Segments) -
 
 
 def softmax_backward(
-    grad: Tensor,
-    x: Tensor,
-    temperature: Tensor,
-    maximum: Tensor,
-    norm: Tensor,
-    total: Tensor,
-    by_row: Segments,
-) -> Tensor:
-    """Of ``Σ softmax(t · x) · x``, which is ``total / norm`` of the state; see the temperature."""
-    return _sum(
-        [grad / norm, maximum, total / norm],
-        by_row,
-        combines.lift_softmax_gradient,
-        x.dtype,
-        own=[x],
-        parameters=[temperature.detach()],
-    )
-
-
-def softmax_temperature_backward(
-    grad: Tensor,
-    x: Tensor,
-    temperature: Tensor,
-    maximum: Tensor,
-    norm: Tensor,
-    total: Tensor,
-    segments: Segments,
-) -> Tensor:
-    """The gradient of t, a number: each output's is the variance of x by the softmax's weights."""
-    norm = norm.masked_fill(norm == 0, 1)  # of an empty set
-    spread = _sum(
-        [x],
-        segments,
-        combines.lift_softmax_spread,
-        accumulator(x.dtype),
-        own=[maximum, total / norm],
-        parameters=[temperature.detach()],
-    )
-    return (grad * spread / norm).sum()
-
-
-def attention_backward(
-    grad: Tensor,
+    grad_norm: Tensor,
+    grad_total: Tensor,
     x: Tensor,
     logits: Tensor,
     maximum: Tensor,
-    norm: Tensor,
-    total: Tensor,
     by_row: Segments,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of ``x`` and of ``logits``, where the weights come from elsewhere."""
-    shared = logits.size(1) < x.size(1)
-    grad_x, grad_logits = fold(
-        [grad / norm, maximum, total / norm],
+    """Of norm and total of the state of ``Σ softmax(logits) · x``: gradients of x and of logits."""
+    grad_logits, grad_x = fold(
+        [grad_norm, grad_total, maximum],
         by_row,
         combines.combine_pair,
         [0.0, 0.0],
-        lift=combines.lift_attention_gradient,
-        own=[x, logits],
-        dtypes=[x.dtype, accumulator(logits.dtype)],
+        lift=combines.lift_softmax_gradient,
+        own=[logits, x],
+        dtypes=[logits.dtype, x.dtype],
     )
-    if shared:
-        grad_logits = grad_logits.sum(1, keepdim=True)
-    return grad_x, grad_logits.to(logits.dtype)
+    return grad_x, grad_logits
 
 
 def _sum(
@@ -135,7 +89,6 @@ def _sum(
     dtype: torch.dtype,
     *,
     own: Sequence[Tensor] = (),
-    parameters: Sequence[Tensor] = (),
 ) -> Tensor:
     """The sum over each set of what ``lift`` makes of an element."""
     (out,) = fold(
@@ -145,7 +98,6 @@ def _sum(
         [0.0],
         lift=lift,
         own=own,
-        parameters=parameters,
         dtypes=[dtype],
     )
     return out

@@ -153,25 +153,7 @@ def _weight(logits, maximum):
 
 
 @triton.jit
-def lift_softmax_gradient(x, grad, maximum, mean, temperature):
-    t = temperature.to(x.dtype)
-    return grad * _weight(x * t, maximum) * (1 + t * (x - mean))
-
-
-@triton.jit
-def lift_softmax_spread(maximum, mean, x, temperature):
-    deviation = x - mean
-    return _weight(x * temperature.to(x.dtype), maximum) * deviation * deviation
-
-
-@triton.jit
-def lift_attention_gradient(x, logits, grad, maximum, mean):
-    part = grad * _weight(logits, maximum)
-    return part, part * (x - mean)
-
-
-@triton.jit
-def lift_softmax_state_gradient(logits, x, grad_norm, grad_total, maximum):
+def lift_softmax_gradient(logits, x, grad_norm, grad_total, maximum):
     """Of norm and total, whatever is made of them, to logits and x."""
     shift = tl.where(tl.abs(maximum) == float("inf"), 0.0, maximum)
     weight = tl.exp(logits - shift)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from lcm_graph.kernels.segment import backward, combines, triton_closed_forms
+from lcm_graph.kernels.segment import backward, triton_closed_forms
 from lcm_graph.kernels.segment.formula import Formula, Grads, Sets, Tensors
 from lcm_graph.kernels.segment.tasks import Segments, plan, transpose
-from lcm_graph.kernels.segment.triton_reduce import accumulator, fold
+from lcm_graph.kernels.segment.triton_reduce import accumulator
 
 
 class TritonBatch:
@@ -91,15 +91,8 @@ def _softmax(batch: TritonBatch, inputs: Tensors) -> tuple[Tensors, Tensors]:
 def _softmax_backward(batch: TritonBatch, inputs: Tensors, kept: Tensors, grads: Grads) -> Tensors:
     ((logits, x), (maximum,)) = inputs, kept
     of_norm, of_total = (torch.zeros_like(maximum) if g is None else g for g in grads)
-    grad_logits, grad_x = fold(
-        [of_norm, of_total, maximum],
-        batch.by_row(x.size(0)),
-        combines.combine_pair,
-        [0.0, 0.0],
-        lift=combines.lift_softmax_state_gradient,
-        own=[logits, x],
-        dtypes=[logits.dtype, x.dtype],
-    )
+    by_row = batch.by_row(x.size(0))
+    grad_x, grad_logits = backward.softmax_backward(of_norm, of_total, x, logits, maximum, by_row)
     return grad_logits, grad_x
 
 

@@ -73,9 +73,7 @@ def run(name: str, x: Tensor) -> None:
         "moments_backward": lambda: backward.moments_backward(
             sets, sets, x, sets[:, :1], sets, by_row
         ),
-        "softmax_backward": lambda: backward.softmax_backward(
-            sets, x, number, sets, sets, sets, by_row
-        ),
+        "softmax_backward": lambda: backward.softmax_backward(sets, sets, x, x, sets, by_row),
     }
     calls[name]()
 
