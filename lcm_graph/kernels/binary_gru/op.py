@@ -15,6 +15,7 @@ from lcm_graph.kernels.binary_gru.compiled_gates import compiled_gates
 from lcm_graph.kernels.binary_gru.gates import EAGER, Gates
 from lcm_graph.kernels.binary_gru.weights import butterfly, cell_gradients
 from lcm_graph.kernels.gradient_mode import is_differentiated_again, is_kept, refuse_forward_mode
+from lcm_graph.kernels.memory import empty_rows
 from lcm_graph.kernels.tree import Tree
 
 
@@ -56,7 +57,7 @@ def binary_gru_fold(
         kept = x.new_empty(0, 8 * x.size(1))
         nodes = _triton().fold(x, tree, weights, steps=_steps(tree, x.size(1)))
     else:
-        kept = x.new_empty(left.numel() if keep else 0, 8 * x.size(1))
+        kept = empty_rows(x, left.numel() if keep else 0, 8 * x.size(1))
         nodes = torch_fold.fold(x, tree, weights, kept if keep else None, _gates(backend))
     return nodes.index_select(0, roots), nodes, kept
 
