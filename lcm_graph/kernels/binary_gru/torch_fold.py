@@ -16,7 +16,6 @@ from torch import Tensor
 
 from lcm_graph.kernels.binary_gru.gates import EAGER, Gates
 from lcm_graph.kernels.binary_gru.weights import Weights
-from lcm_graph.kernels.memory import empty_rows
 from lcm_graph.kernels.tree import Tree
 
 CHUNK_NUMBERS = {"cpu": 1 << 16, "cuda": 1 << 24}
@@ -64,7 +63,7 @@ def fold(
         gates: the elementwise part.
     """
     products = _products(weights)
-    nodes = empty_rows(x, tree.num_nodes, x.size(1))
+    nodes = x.new_empty(tree.num_nodes, x.size(1))
     singles = tree.singles.numel()
     torch.index_select(x, 0, tree.singles, out=nodes[:singles])
     work = _Workspace(x, tree)
@@ -142,7 +141,7 @@ class _Workspace:
         widest = max((end - start for _, start, end in _levels(tree.level_ptr)), default=0)
         self.rows = min(rows, widest)
         self.channels = d
-        self.buffer = empty_rows(x, 24 * d, self.rows).view(-1)
+        self.buffer = x.new_empty(24 * d * self.rows)
 
     def chunks(self) -> list[tuple[int, int, int]]:
         """Level, first pair and one past the last of each chunk."""
