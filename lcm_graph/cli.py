@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lcm_graph import __version__
 from lcm_graph.aggregators import AGGREGATIONS
+from lcm_graph.study.cli import add_study
 from lcm_graph.training import (
     Generalisation,
     MoleculeRun,
@@ -114,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     training(sub, epochs=10, hidden=128, batch_size=128, lr=2e-3, schedule="one_cycle")
 
     sub = command("train", _train, "train on one of OGB's molecule data sets, by OGB's conventions")
-    sub.set_defaults(out=None)
+    sub.set_defaults(out=None, folder=lambda chosen: f"{chosen.dataset}-{chosen.aggr}")
     sub.add_argument("dataset", metavar="DATASET", help="OGB's name, e.g. ogbg-molhiv")
     sub.add_argument("--aggr", default="lcm", help=f"one of {', '.join(AGGREGATIONS)}")
     sub.add_argument("--root", type=Path, help="folder that holds the data set's folder")
@@ -124,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--dropout", type=float, default=0.0, help="after every layer")
     sub.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
     training(sub, epochs=50, hidden=64, batch_size=32, lr=1e-3, schedule="constant")
+
+    add_study(commands, formatter)
 
     sub = command("demo", _demo, "a short tour: larger sets than trained on, and molecules")
     sub.set_defaults(jobs=min(2, os.cpu_count() or 1))
@@ -163,7 +166,7 @@ def _check(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)  # more hardly help models this small
     format_table(["check"], [["tabulate is installed"]])  # if not, say so now
     if arguments.out is None:
-        arguments.out = Path("out", f"{arguments.dataset}-{arguments.aggr}")
+        arguments.out = Path("out", arguments.folder(arguments))
     arguments.out.mkdir(parents=True, exist_ok=True)
 
 
@@ -365,7 +368,7 @@ def _plain_runs(metric: str, runs: list[MoleculeRun]) -> dict[str, Any]:
 
 def _save(arguments: argparse.Namespace, **results: Any) -> None:
     path = arguments.out / "results.json"
-    hidden = ("run", "command_line", "debug")
+    hidden = ("run", "folder", "command_line", "debug")
     settings = {key: value for key, value in vars(arguments).items() if key not in hidden}
     write_results(path, command=arguments.command_line, settings=settings, results=results)
     print(f"results: {path}\ncommand: {shlex.join(arguments.command_line)}")

@@ -11,5 +11,8 @@ from lcm_graph.aggregators.closed_form import TopKAggregation as TopKAggregation
 from lcm_graph.aggregators.explain import explain_message as explain_message
 from lcm_graph.aggregators.fused import FusedMessages as FusedMessages
 from lcm_graph.aggregators.lcm import LCMAggregation as LCMAggregation
+from lcm_graph.aggregators.mix import MixAggregation as MixAggregation
 from lcm_graph.aggregators.monoid import MonoidAggregation as MonoidAggregation
 from lcm_graph.aggregators.recurrent import RecurrentAggregation as RecurrentAggregation
+from lcm_graph.aggregators.regularization import regularization as regularization
+from lcm_graph.aggregators.tree import TreeAggregation as TreeAggregation

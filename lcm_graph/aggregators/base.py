@@ -16,6 +16,9 @@ from lcm_graph.reduce import FoldPlan
 from lcm_graph.reduce.plan import make_plan
 from lcm_graph.reduce.sets import check_vector
 
+MOST_PENALTIES = 256
+"""Regularisation losses that wait to be asked for, before it is taken for an oversight."""
+
 
 class FoldAggregation(Aggregation):
     """Base of the aggregators: finds out what the sets are and folds each of them.
@@ -45,6 +48,7 @@ class FoldAggregation(Aggregation):
         self._plan: FoldPlan | None = None
         self._gathered_plan: tuple[FoldPlan, FoldPlan] | None = None  # of which plan, and the plan
         self._weight: Tensor | None = None
+        self._penalties: list[Tensor] = []
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         """Fold elements ``x [n, F]`` to ``[num_sets, out_channels]``.
@@ -69,11 +73,41 @@ class FoldAggregation(Aggregation):
             self._weight = None  # also where PyG's checks or ours refused the call
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_plan": None, "_gathered_plan": None, "_weight": None}
+        return {
+            **self.__dict__,
+            "_plan": None,
+            "_gathered_plan": None,
+            "_weight": None,
+            "_penalties": [],
+        }
 
     def mask_next(self, weight: Tensor) -> None:
         """Use ``weight`` (see :meth:`forward`) in the next call, and in that one alone."""
         self._weight = weight
+
+    def penalize(self, loss: Tensor) -> None:
+        """Add a scalar to what :meth:`regularization` gives next (for :meth:`fold` to call).
+
+        Raises:
+            RuntimeError: nobody has asked for the losses of many calls, whose graphs pile up.
+        """
+        if len(self._penalties) >= MOST_PENALTIES:
+            self._penalties.clear()
+            raise RuntimeError(
+                f"{type(self).__name__} has computed {MOST_PENALTIES} regularisation losses that "
+                "nobody asked for: add aggr.regularization() to each training loss "
+                "(lcm_graph.regularization(model) for all of a model), or give them weight 0"
+            )
+        self._penalties.append(loss)
+
+    def regularization(self) -> Tensor:
+        """The regularisation losses of the calls in training mode since it was last asked for.
+
+        A scalar, to be added to the training loss: ``loss + aggr.regularization()``. 0 where none
+        was asked for at construction.
+        """
+        losses, self._penalties = self._penalties, []
+        return sum(losses, start=torch.zeros(()))
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew and forget a cached plan."""

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Linear, Module
 
-from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_features
-from lcm_graph.aggregators.monoid import fold_with
+from lcm_graph.aggregators.base import check_channels, check_features
+from lcm_graph.aggregators.tree import TreeAggregation
 from lcm_graph.monoids import BinaryGRU, Monoid
 from lcm_graph.reduce import FoldPlan
 
 
-class LCMAggregation(FoldAggregation):
+class LCMAggregation(TreeAggregation):
     r"""A learnable commutative monoid, folded along a balanced binary tree
     (Ong & Veličković, "Learnable Commutative Monoids for Graph Neural Networks", LoG 2022, Sec. 2).
 
@@ -36,6 +36,8 @@ class LCMAggregation(FoldAggregation):
         operator: the monoid, or what makes one from ``out_channels``.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
+        **training: ``bracketing``, ``associativity`` and ``commutativity`` of
+            :class:`TreeAggregation`.
 
     Raises:
         ValueError: a size is not a positive integer; sizes differ without ``project``; the operator
@@ -54,8 +56,9 @@ class LCMAggregation(FoldAggregation):
         operator: Monoid | Callable[[int], Monoid] = BinaryGRU,
         order: str = "given",
         cached: bool = False,
+        **training: Any,
     ) -> None:
-        super().__init__(order, cached)
+        super().__init__(order, cached, **training)
         self.in_channels = check_channels("in_channels", in_channels)
         self.out_channels = check_channels("out_channels", out_channels)
         self.project = project
@@ -83,7 +86,7 @@ class LCMAggregation(FoldAggregation):
         check_features(x, self.in_channels, type(self).__name__)
         if self.lin is not None:
             x = self.lin(x).relu()
-        return fold_with(self.gru_cell, x, plan, weight)
+        return self.fold_with(self.gru_cell, x, plan, weight)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
@@ -97,10 +100,9 @@ class LCMAggregation(FoldAggregation):
 
     def __repr__(self) -> str:
         extra = "" if isinstance(self.gru_cell, BinaryGRU) else f", operator={self.gru_cell}"
-        extra += "" if self.order == "given" else f", order={self.order!r}"
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
-            f"project={self.project}{extra})"
+            f"project={self.project}{extra}{self._settings()})"
         )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from lcm_graph.aggregators.base import FoldAggregation
+from lcm_graph.aggregators.tree import TreeAggregation
 from lcm_graph.monoids import Monoid
-from lcm_graph.reduce import FoldPlan, segment_reduce
+from lcm_graph.reduce import FoldPlan
 
 
-class MonoidAggregation(FoldAggregation):
+class MonoidAggregation(TreeAggregation):
     """Folds each set with a monoid: lift, reduce, lower.
 
     Args:
         monoid: what to fold with, e.g. ``Product(Sum(64), TopK(64, k=4))``.
         order: see :class:`FoldAggregation`; only of interest where the monoid is not associative.
         cached: see :class:`FoldAggregation`.
+        **training: ``bracketing``, ``associativity`` and ``commutativity`` of
+            :class:`TreeAggregation`, for a monoid, or factors of one, without that law.
 
     Raises:
         TypeError: ``monoid`` is not a :class:`~lcm_graph.monoids.Monoid`.
@@ -23,8 +27,10 @@ class MonoidAggregation(FoldAggregation):
 
     gathers = True
 
-    def __init__(self, monoid: Monoid, order: str = "given", cached: bool = False) -> None:
-        super().__init__(order, cached)
+    def __init__(
+        self, monoid: Monoid, order: str = "given", cached: bool = False, **training: Any
+    ) -> None:
+        super().__init__(order, cached, **training)
         if not isinstance(monoid, Monoid):
             raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64) (got {monoid!r})")
         self.monoid = monoid
@@ -39,16 +45,7 @@ class MonoidAggregation(FoldAggregation):
         self.monoid.reset_parameters()
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
-        return fold_with(self.monoid, x, plan, weight)
+        return self.fold_with(self.monoid, x, plan, weight)
 
     def __repr__(self) -> str:
-        order = "" if self.order == "given" else f", order={self.order!r}"
-        return f"{type(self).__name__}({self.monoid}{order})"
-
-
-def fold_with(monoid: Monoid, x: Tensor, plan: FoldPlan, weight: Tensor | None = None) -> Tensor:
-    """Lift elements ``x [n, F]``, fold them, lower the result to ``[num_sets, out_channels]``."""
-    states = monoid.lift(x)
-    if weight is not None:
-        states = monoid.weigh(states, weight)
-    return monoid.lower(segment_reduce(monoid, states, plan=plan))
+        return f"{type(self).__name__}({self.monoid}{self._settings()})"

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_features
+from lcm_graph.aggregators.tree import check_loss_weight
 from lcm_graph.monoids import State
 from lcm_graph.reduce import FoldPlan
+from lcm_graph.regularizers import swap_loss
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 
@@ -33,6 +35,8 @@ class RecurrentAggregation(FoldAggregation):
         cell: ``"gru"``, ``"lstm"`` or ``"rnn"``.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
+        swap: weight of :func:`~lcm_graph.regularizers.swap_loss`, which :meth:`regularization`
+            hands out while training.
         **kwargs: more for :class:`torch.nn.GRU` and its kin, such as ``num_layers``.
 
     Raises:
@@ -49,9 +53,11 @@ class RecurrentAggregation(FoldAggregation):
         *,
         order: str = "given",
         cached: bool = False,
+        swap: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(order, cached)
+        self.swap = check_loss_weight("swap", swap)
         if cell not in _CELLS:
             raise ValueError(f"'cell' must be one of {', '.join(_CELLS)} (got {cell!r})")
         for name in ("bidirectional", "proj_size", "batch_first"):
@@ -92,6 +98,7 @@ class RecurrentAggregation(FoldAggregation):
         """
         state: State = None
         finished: list[Tensor] = []
+        history: list[State] = []  # after each step, for the swap loss
         for step in x.split(batch_sizes):
             if state is not None and step.size(0) < state[0].size(1):  # the smallest sets end here
                 finished.append(state[0][-1, step.size(0) :])
@@ -99,11 +106,16 @@ class RecurrentAggregation(FoldAggregation):
             previous = state if state is None or self.cell == "lstm" else state[0]
             state = self.network(step.unsqueeze(0), previous)[1]
             state = state if isinstance(state, tuple) else (state,)
+            if self.swap and self.training:
+                history.append(state)
         assert state is not None
+        if history:
+            self.penalize(self.swap * swap_loss(self.network, x, history, batch_sizes))
         return torch.cat([state[0][-1], *reversed(finished)])
 
     def __repr__(self) -> str:
         order = "" if self.order == "given" else f", order={self.order!r}"
+        order += f", swap={self.swap}" if self.swap else ""
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"cell={self.cell!r}{order})"

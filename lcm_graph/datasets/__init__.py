@@ -1,9 +1,26 @@
-"""Synthetic set tasks and molecule graphs.
+"""Synthetic set tasks, sets of pictured digits, and molecule graphs.
 
 Only :mod:`lcm_graph.training` and the command line import this. OGB is imported on first use only.
 """
 
+from lcm_graph.datasets.answers import ABS_TOLERANCE as ABS_TOLERANCE
+from lcm_graph.datasets.answers import ANSWERS as ANSWERS
+from lcm_graph.datasets.answers import REL_TOLERANCE as REL_TOLERANCE
+from lcm_graph.datasets.answers import best_constant as best_constant
+from lcm_graph.datasets.answers import encode as encode
+from lcm_graph.datasets.answers import is_right as is_right
+from lcm_graph.datasets.integer_sets import IntegerSets as IntegerSets
+from lcm_graph.datasets.mnist_sets import MNIST_FUNCTIONS as MNIST_FUNCTIONS
+from lcm_graph.datasets.mnist_sets import MNISTSets as MNISTSets
 from lcm_graph.datasets.molecules import Molecules as Molecules
 from lcm_graph.datasets.molecules import load_molecules as load_molecules
-from lcm_graph.datasets.second_minimum import SecondMinimum as SecondMinimum
-from lcm_graph.datasets.second_minimum import SetBatch as SetBatch
+from lcm_graph.datasets.random_sets import RandomSets as RandomSets
+from lcm_graph.datasets.set_batch import SetBatch as SetBatch
+from lcm_graph.datasets.set_functions import SET_FUNCTIONS as SET_FUNCTIONS
+from lcm_graph.datasets.set_functions import SetFunction as SetFunction
+from lcm_graph.datasets.set_functions import kth_minimum as kth_minimum
+from lcm_graph.datasets.set_functions import modular_sum as modular_sum
+from lcm_graph.datasets.set_functions import set_function as set_function
+from lcm_graph.datasets.set_sampling import SAMPLINGS as SAMPLINGS
+from lcm_graph.datasets.set_sampling import draw_values as draw_values
+from lcm_graph.datasets.set_stream import SetStream as SetStream

@@ -22,7 +22,7 @@ class Tree(NamedTuple):
     singles: Tensor  # int64 [q], rows of x
     roots: Tensor  # int64 [occupied sets], rows of nodes
     level_ptr: tuple[int, ...]  # level l holds pairs level_ptr[l] to level_ptr[l + 1] - 1
-    sizes: Tensor  # int64 [sets], elements of each set
+    sizes: Tensor  # int64 [sets], elements of each set; [0] if the trees are not canonical
 
     @property
     def num_nodes(self) -> int:

@@ -1,19 +1,35 @@
 """What is combined: commutative monoids, written down or learned."""
 
+from lcm_graph.monoids.abelian_group import AbelianGroup as AbelianGroup
 from lcm_graph.monoids.addition import Sum as Sum
 from lcm_graph.monoids.base import Monoid as Monoid
 from lcm_graph.monoids.extremum import Max as Max
 from lcm_graph.monoids.extremum import Min as Min
+from lcm_graph.monoids.fishnets import Fishnets as Fishnets
+from lcm_graph.monoids.fishnets import FishnetsState as FishnetsState
+from lcm_graph.monoids.fourier_product import FourierProduct as FourierProduct
+from lcm_graph.monoids.fourier_product import SpectrumState as SpectrumState
+from lcm_graph.monoids.gated_lattice import GatedLattice as GatedLattice
+from lcm_graph.monoids.generalized_mean import GeneralizedMean as GeneralizedMean
+from lcm_graph.monoids.generalized_mean import GeneralizedMeanState as GeneralizedMeanState
 from lcm_graph.monoids.gru import BinaryGRU as BinaryGRU
+from lcm_graph.monoids.keyed_topk import KeyedTopK as KeyedTopK
+from lcm_graph.monoids.keyed_topk import Ranked as Ranked
+from lcm_graph.monoids.lattice import Lattice as Lattice
 from lcm_graph.monoids.learned import Adjoined as Adjoined
 from lcm_graph.monoids.learned import LearnedMonoid as LearnedMonoid
+from lcm_graph.monoids.lifted import Lifted as Lifted
 from lcm_graph.monoids.logsumexp import LogSumExp as LogSumExp
+from lcm_graph.monoids.lstm import BinaryLSTM as BinaryLSTM
 from lcm_graph.monoids.mean import Mean as Mean
 from lcm_graph.monoids.mean import MeanState as MeanState
 from lcm_graph.monoids.mlp import BinaryMLP as BinaryMLP
 from lcm_graph.monoids.moments import Moments as Moments
 from lcm_graph.monoids.moments import MomentsState as MomentsState
+from lcm_graph.monoids.normalized import Normalized as Normalized
+from lcm_graph.monoids.pair_attention import PairAttention as PairAttention
 from lcm_graph.monoids.product import Product as Product
+from lcm_graph.monoids.rotation import Rotation as Rotation
 from lcm_graph.monoids.softmax import Softmax as Softmax
 from lcm_graph.monoids.softmax import SoftmaxState as SoftmaxState
 from lcm_graph.monoids.state import State as State

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.kernels.tree import Tree
+from lcm_graph.reduce.bracketing import random_rounds
 from lcm_graph.reduce.sets import check_index, check_ptr, check_source, check_vector
 
 
@@ -60,6 +61,9 @@ class FoldPlan:
 
     source: Tensor | None = None
     """The row of the states of each element, int64 ``[n]``, after :meth:`gather`."""
+
+    is_canonical: bool = True
+    """Whether the trees are the canonical ones, as they are but after :meth:`bracketed`."""
 
     def __init__(self, ptr: Tensor, num_elements: int, permutation: Tensor | None = None) -> None:
         """Use :meth:`from_index` or :meth:`from_ptr`, which check their input.
@@ -172,8 +176,14 @@ class FoldPlan:
         """The same combines for a buffer of nodes, level after level."""
         device = self.ptr.device
         counts = [level.left.numel() for level in self.levels]
-        last = self.ptr[1:][self.sizes % 2 == 1] - 1  # an odd set's last element waits
-        singles = self._rows(last)
+        if self.is_canonical:
+            last = self.ptr[1:][self.sizes % 2 == 1] - 1  # an odd set's last element waits
+            singles = self._rows(last)
+        else:
+            waits = torch.ones(self.num_elements, dtype=torch.bool, device=device)
+            for rows in self.levels[0] if self.levels else ():
+                waits[rows] = False
+            singles = waits.nonzero().flatten()
         where = torch.empty(self.num_elements, dtype=torch.int64, device=device)  # among the nodes
         where[singles] = torch.arange(singles.numel(), device=device)
         left, right = [], []
@@ -194,7 +204,7 @@ class FoldPlan:
             singles,
             where[self.roots],
             (0, *accumulate(counts)),
-            self.sizes,
+            self.sizes if self.is_canonical else none,
         )
 
     @_kept
@@ -322,6 +332,28 @@ class FoldPlan:
         by_set = self.index[by_key].argsort(stable=True)
         plan = FoldPlan(self.ptr, self.num_elements, by_key[by_set])
         return plan._gathering(self.source, self.num_states)
+
+    def bracketed(self, generator: torch.Generator | None = None) -> FoldPlan:
+        """The same sets folded along random trees instead of the canonical ones.
+
+        The trees run from balanced ones to combs (see :func:`random_rounds`), so that an operator
+        that learns on them meets in small sets the depths of large ones. With shuffled elements, a
+        commutative operator meets all its bracketings. Plans made from this one are canonical
+        again, but for :meth:`gather`'s.
+
+        Args:
+            generator: source of randomness, on the sets' device; the global one if ``None``.
+        """
+        rounds = random_rounds(self.ptr, generator)
+        drawn = copy(self)
+        drawn.is_canonical = False
+        drawn.derived = {}
+        for name in ("tree", "compact_levels", "level_ptr"):
+            drawn.__dict__.pop(name, None)
+        drawn.__dict__["levels"] = tuple(
+            Level(self._rows(left), self._rows(right)) for left, right in rounds
+        )
+        return drawn
 
     def repeat(self, times: int) -> FoldPlan:
         """The sets of ``times`` batches laid end to end, each alike to this one."""

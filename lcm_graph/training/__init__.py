@@ -11,6 +11,9 @@ from lcm_graph.training.experiments import count_parameters as count_parameters
 from lcm_graph.training.experiments import generalise as generalise
 from lcm_graph.training.experiments import size_tests as size_tests
 from lcm_graph.training.experiments import train_molecules as train_molecules
+from lcm_graph.training.figures import plot_generalisation as plot_generalisation
+from lcm_graph.training.figures import plot_lines as plot_lines
+from lcm_graph.training.figures import plot_points as plot_points
 from lcm_graph.training.loop import fit as fit
 from lcm_graph.training.models import BitEmbedding as BitEmbedding
 from lcm_graph.training.models import MoleculeConv as MoleculeConv
@@ -23,8 +26,8 @@ from lcm_graph.training.protocol import Task as Task
 from lcm_graph.training.report import environment as environment
 from lcm_graph.training.report import format_table as format_table
 from lcm_graph.training.report import mean_std as mean_std
-from lcm_graph.training.report import plot_generalisation as plot_generalisation
 from lcm_graph.training.report import write_results as write_results
 from lcm_graph.training.tasks import MoleculeTask as MoleculeTask
-from lcm_graph.training.tasks import SecondMinimumTask as SecondMinimumTask
+from lcm_graph.training.tasks import SetTask as SetTask
+from lcm_graph.training.tasks import is_right as is_right
 from lcm_graph.training.tasks import set_accuracy as set_accuracy

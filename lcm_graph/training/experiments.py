@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from lcm_graph.datasets import Molecules, SecondMinimum
+from lcm_graph.datasets import IntegerSets, Molecules
 from lcm_graph.training.loop import fit
 from lcm_graph.training.models import MoleculeGNN, SetModel
-from lcm_graph.training.tasks import MoleculeTask, SecondMinimumTask, set_accuracy
+from lcm_graph.training.tasks import MoleculeTask, SetTask, set_accuracy
 
 # Seeds of the data sets, apart from each other and from a user's own.
 _VALID_SEED, _TEST_SEED = 1_000_000, 2_000_000
@@ -53,17 +53,18 @@ class Generalisation:
     model: SetModel = field(repr=False)
 
 
-def size_tests(sizes: Sequence[int], *, num_sets: int = 1024, seed: int = 0) -> list[SecondMinimum]:
+def size_tests(sizes: Sequence[int], *, num_sets: int = 1024, seed: int = 0) -> list[IntegerSets]:
     """One 2nd-minimum test set per size, ``num_sets`` sets each."""
     return [
-        SecondMinimum(num_sets, size, size, seed=_TEST_SEED + 1000 * seed + size) for size in sizes
+        IntegerSets("second_minimum", num_sets, size, size, seed=_TEST_SEED + 1000 * seed + size)
+        for size in sizes
     ]
 
 
 def generalise(
     aggr: str,
     train_sizes: tuple[int, int],
-    tests: Sequence[SecondMinimum],
+    tests: Sequence[IntegerSets],
     training: Training,
     num_sets: int = 65_536,
 ) -> Generalisation:
@@ -81,9 +82,9 @@ def generalise(
     are left out; the training is shorter.
     """
     seed, valid_size = training.seed, 2 * train_sizes[1]
-    task = SecondMinimumTask(
-        SecondMinimum(num_sets, *train_sizes, seed=seed),
-        SecondMinimum(1024, valid_size, valid_size, seed=_VALID_SEED + seed),
+    task = SetTask(
+        IntegerSets("second_minimum", num_sets, *train_sizes, seed=seed),
+        IntegerSets("second_minimum", 1024, valid_size, valid_size, seed=_VALID_SEED + seed),
         batch_size=training.batch_size,
     )
     with torch.random.fork_rng(devices=[]):

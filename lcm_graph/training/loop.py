@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
 
+from lcm_graph.aggregators import regularization
 from lcm_graph.training.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from lcm_graph.training.parallel import count_epoch
 from lcm_graph.training.protocol import Epoch, FitResult, Task
@@ -44,8 +45,12 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     device: str | torch.device = "cpu",
+    after_epoch: Callable[[Epoch], None] | None = None,
 ) -> FitResult:
     """Train ``model`` and leave it with the weights of its best validation epoch, in eval mode.
+
+    What is minimised is the task's loss plus :func:`lcm_graph.regularization` of the model; the
+    history holds the task's loss alone.
 
     Dropout and the like draw from the global generator, which is seeded here and restored at the
     end; the batches of epoch ``e`` come from a generator seeded by ``(seed, e)``. The model's
@@ -65,6 +70,8 @@ def fit(
         resume: continue from ``checkpoint``; from the start if there is no such file yet.
         progress: show a progress bar (on terminals only).
         device: where to train.
+        after_epoch: called with each new line of the history, the model in eval mode; for looking,
+            not for changing anything.
 
     Raises:
         ValueError: an argument is out of range.
@@ -87,8 +94,8 @@ def fit(
     made = optimizer(model.parameters(), lr=lr)
     scheduler: LRScheduler | None = None
     settings = {
-        "model": _without_addresses(model),
-        "task": _without_addresses(task),
+        "model": without_addresses(model),
+        "task": without_addresses(task),
         "optimizer": type(made).__name__,
         "lr": lr,
         "schedule": schedule,
@@ -113,6 +120,8 @@ def fit(
         with bar:
             while len(run.history) < epochs:
                 run.epoch(bar)
+                if after_epoch is not None:
+                    after_epoch(run.history[-1])
                 if checkpoint is not None:
                     save_checkpoint(checkpoint, run.state())
     model.load_state_dict(run.best_weights)
@@ -148,9 +157,10 @@ class _Run:
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.task.loss(self.model, batch)
             losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
+            loss = loss + regularization(self.model)
+            if not math.isfinite(loss.item()):
                 raise FloatingPointError(
-                    f"loss is {losses[-1]} at epoch {number}, batch {step}; lower lr or set "
+                    f"loss is {loss.item()} at epoch {number}, batch {step}; lower lr or set "
                     f"clip_norm"
                 )
             loss.backward()
@@ -177,7 +187,7 @@ class _Run:
         if not self.best_epoch:
             return True
         best = self.history[self.best_epoch - 1].valid
-        return valid > best if self.task.maximize else valid < best
+        return valid >= best if self.task.maximize else valid <= best
 
     def state(self) -> dict[str, Any]:
         return {
@@ -231,7 +241,8 @@ def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, list[int]]:
     return {name: list(weight.shape) for name, weight in weights.items()}
 
 
-def _without_addresses(thing: object) -> str:
+def without_addresses(thing: object) -> str:
+    """``repr(thing)`` without what differs from process to process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
 
 

@@ -41,30 +41,46 @@ class BitEmbedding(nn.Module):
 
 
 class SetModel(nn.Module):
-    """Embed, encode, aggregate, decode: a function from sets of integers to bits.
+    """Embed, encode, aggregate, decode: a function of sets of integers.
 
     Args:
-        aggr: name of an aggregation, or an instance that takes ``hidden`` channels and has
-            ``out_channels`` (``hidden`` if it has no such attribute).
-        bits: bits per element and per answer.
+        aggr: name of an aggregation, or an instance that takes ``hidden`` channels (``bits``
+            without ``encode``) and has ``out_channels`` (``hidden`` if it has no such attribute).
+        bits: bits per element.
         hidden: width of everything.
+        num_outputs: size of an answer, see :meth:`lcm_graph.datasets.SetFunction.num_outputs`;
+            ``bits`` if None.
+        encode: False: nothing is embedded, the aggregation takes the bits themselves.
 
     Source: Ong and Veličković (2022), section 3.1 and appendix C, with ``hidden`` 128. Their
     sigmoid is left to the loss (binary cross-entropy with logits).
     """
 
-    def __init__(self, aggr: str | Aggregation, bits: int = 8, hidden: int = 128) -> None:
+    def __init__(
+        self,
+        aggr: str | Aggregation,
+        bits: int = 8,
+        hidden: int = 128,
+        num_outputs: int | None = None,
+        encode: bool = True,
+    ) -> None:
         super().__init__()
         if isinstance(aggr, str):
-            aggr = aggregation_by_name(aggr, hidden, hidden)
+            aggr = aggregation_by_name(aggr, hidden if encode else bits, hidden)
         pooled = int(getattr(aggr, "out_channels", hidden))
-        self.embed = BitEmbedding(bits, hidden)
-        self.encode = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU())
+        self.embed: nn.Module = nn.Identity()
+        self.encode: nn.Module = nn.Identity()
+        if encode:
+            self.embed = BitEmbedding(bits, hidden)
+            self.encode = nn.Sequential(nn.Linear(hidden, hidden), nn.GELU())
         self.aggr = aggr
-        self.decode = nn.Sequential(nn.Linear(pooled, hidden), nn.GELU(), nn.Linear(hidden, bits))
+        num_outputs = bits if num_outputs is None else num_outputs
+        self.decode = nn.Sequential(
+            nn.Linear(pooled, hidden), nn.GELU(), nn.Linear(hidden, num_outputs)
+        )
 
     def forward(self, x: Tensor, ptr: Tensor) -> Tensor:
-        """Bits ``[n, bits]`` in sets ``ptr [S + 1]`` -> logits ``[S, bits]``."""
+        """Bits ``[n, bits]`` in sets ``ptr [S + 1]`` -> ``[S, num_outputs]``."""
         out: Tensor = self.decode(self.aggr(self.encode(self.embed(x)), ptr=ptr))
         return out
 

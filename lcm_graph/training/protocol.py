@@ -38,7 +38,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of the history: epochs count from 1, ``loss`` is the mean over batches."""
+    """One line of the history: epochs count from 1, ``loss`` is the task's mean over batches."""
 
     epoch: int
     loss: float
@@ -52,7 +52,8 @@ class FitResult:
 
     Attributes:
         history: one entry per epoch.
-        best_epoch: epoch (from 1) with the best validation metric, the first on ties.
+        best_epoch: epoch (from 1) with the best validation metric, the last on ties: what is right
+            on every validation set may still become sparser or more precise.
         best_valid: that metric.
     """
 

@@ -1,9 +1,8 @@
-"""Tables, figures and result files."""
+"""Tables and result files."""
 
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import os
 import platform
@@ -40,52 +39,9 @@ def format_table(headers: Sequence[str | int], rows: Sequence[Sequence[Any]]) ->
     Raises:
         ImportError: tabulate is not installed (extra ``plots``).
     """
-    tabulate = _import_extra("tabulate").tabulate
+    tabulate = import_extra("tabulate").tabulate
     table: str = tabulate(rows, headers=headers, floatfmt=".3f", disable_numparse=[0])
     return table
-
-
-def plot_generalisation(
-    path: str | os.PathLike[str],
-    accuracy: Mapping[str, Mapping[int, float]],
-    train_sizes: tuple[int, int],
-) -> None:
-    """Draw accuracy against set size, one line per model, as a PNG file.
-
-    Args:
-        path: file to write (atomically).
-        accuracy: model -> set size -> accuracy in [0, 1].
-        train_sizes: smallest and largest training size, shaded.
-
-    Raises:
-        ImportError: matplotlib is not installed (extra ``plots``).
-        OSError: the file cannot be written.
-    """
-    _import_extra("matplotlib")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    canvas = FigureCanvasAgg(figure)  # the Agg backend, without touching the global one
-    axes = figure.add_subplot()
-    axes.axvspan(*train_sizes, color="0.9", label=f"trained on {train_sizes[0]}-{train_sizes[1]}")
-    sizes = sorted({size for line in accuracy.values() for size in line})
-    markers = "osD^vP*X<>"
-    for number, (name, line) in enumerate(accuracy.items()):
-        xs = sorted(line)
-        marker = markers[number % len(markers)]
-        axes.plot(xs, [line[x] for x in xs], marker=marker, markersize=5, label=name)
-    axes.set_xscale("log")
-    axes.set_xticks(sizes, labels=[str(size) for size in sizes])
-    axes.set_xticks([], minor=True)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("set size")
-    axes.set_ylabel("accuracy (all bits right)")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    write_atomically(path, buffer.getvalue())
 
 
 def environment() -> dict[str, Any]:
@@ -134,7 +90,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"results must be JSON-serialisable (got {type(value).__name__})")
 
 
-def _import_extra(name: str) -> Any:
+def import_extra(name: str) -> Any:
+    """Import a package of the extra ``plots``, or say how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

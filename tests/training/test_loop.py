@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lcm_graph.aggregators import FoldAggregation
 from lcm_graph.training import CheckpointError, fit, load_checkpoint
 from tests.training.line import Line, make_model
 
@@ -55,6 +56,21 @@ def test_maximize_picks_the_largest():
 
     result = fit(make_model(), Rising(), epochs=5)
     assert result.best_valid == max(epoch.valid for epoch in result.history)
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+def test_the_last_of_equally_good_epochs_is_kept(maximize):
+    class Flat(Line):
+        def evaluate(self, model, split):
+            return 1.0
+
+    Flat.maximize = maximize
+    model = make_model()
+    seen = []
+    result = fit(
+        model, Flat(), epochs=3, after_epoch=lambda _: seen.append(next(model.parameters()).clone())
+    )
+    assert result.best_epoch == 3 and torch.equal(next(model.parameters()), seen[-1])
 
 
 def test_seeded_and_leaves_the_global_generator_alone():
@@ -196,6 +212,45 @@ def test_no_batches():
 
     with pytest.raises(ValueError, match="at least one training batch"):
         run(task=Empty())
+
+
+def test_after_epoch_sees_the_history_and_the_model_in_eval_mode():
+    model, seen = make_model(), []
+    result = fit(
+        model, Line(), epochs=3, after_epoch=lambda epoch: seen.append((epoch, model.training))
+    )
+    assert seen == [(epoch, False) for epoch in result.history]
+
+
+class Shrinking(FoldAggregation):
+    """A penalty on its only weight, which no task sees."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+
+
+class Penalised(Line):
+    def loss(self, model, batch):
+        model[1].penalize(model[1].weight.square())
+        return super().loss(model[0], batch)
+
+    def evaluate(self, model, split):
+        return super().evaluate(model[0], split)
+
+
+def test_regularisation_losses_are_minimised_and_kept_out_of_the_history():
+    penalised = Shrinking(1.0)
+    model = nn.ModuleList([make_model(), penalised])
+    result = fit(model, Penalised(), epochs=6, lr=0.05, seed=3)
+    assert penalised.weight < 0.7
+    assert [epoch.loss for epoch in result.history] == [epoch["loss"] for epoch in run()[1]]
+
+
+def test_a_regularisation_loss_that_is_not_finite():
+    model = nn.ModuleList([make_model(), Shrinking(float("inf"))])
+    with pytest.raises(FloatingPointError, match=r"loss is inf at epoch 1, batch 1"):
+        fit(model, Penalised(), epochs=1)
 
 
 def test_quiet_when_not_a_terminal(capfd):

@@ -6,7 +6,7 @@ from torch import nn
 from torch_geometric.data import Batch, Data
 
 from lcm_graph.aggregators import AGGREGATIONS, aggregation_by_name
-from lcm_graph.datasets import SecondMinimum
+from lcm_graph.datasets import IntegerSets
 from lcm_graph.training import BitEmbedding, MoleculeConv, MoleculeGNN, SetModel
 
 pytest.importorskip("ogb", reason="the extra 'ogb' is not installed")
@@ -41,7 +41,7 @@ def test_embedding_is_the_paper_s():
 @pytest.mark.parametrize("aggr", AGGREGATIONS)
 def test_set_model(aggr):
     model = SetModel(aggr, bits=5, hidden=8).eval()
-    (batch,) = SecondMinimum(6, 2, 7, bits=5).batches(6)
+    (batch,) = IntegerSets("second_minimum", 6, 2, 7, bits=5).batches(6)
     out = model(batch.x, batch.ptr)
     assert out.shape == (6, 5)
     out.square().sum().backward()
@@ -58,6 +58,20 @@ def test_set_model_takes_an_instance():
     model = SetModel(aggr, hidden=8)
     assert model.aggr is aggr and isinstance(model.decode[0], nn.Linear)
     assert model.decode[0].in_features == aggr.out_channels
+
+
+def test_set_model_answers_with_other_than_bits():
+    model = SetModel("sum", bits=3, hidden=8, num_outputs=10)
+    assert model(torch.ones(4, 3), torch.tensor([0, 1, 4])).shape == (2, 10)
+    assert SetModel("sum", bits=3, hidden=8)(torch.ones(1, 3), torch.tensor([0, 1])).shape == (1, 3)
+
+
+def test_set_model_without_encoder_takes_bits():
+    model = SetModel("lcm", bits=3, hidden=8, encode=False)
+    assert model.aggr.in_channels == 3
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"aggr", "decode"}
+    x, ptr = torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 0, 1]]), torch.tensor([0, 2, 3])
+    torch.testing.assert_close(model(x, ptr), model.decode(model.aggr(x, ptr=ptr)))
 
 
 def test_unknown_aggregation():

@@ -1,4 +1,4 @@
-"""Reports: numbers, tables, figures, files."""
+"""Reports: numbers, tables, files."""
 
 import json
 import statistics
@@ -10,7 +10,6 @@ from lcm_graph.training import (
     environment,
     format_table,
     mean_std,
-    plot_generalisation,
     write_results,
 )
 
@@ -30,23 +29,10 @@ def test_table():
     assert table.splitlines()[2].split() == ["sum", "0.123", "1.000"]
 
 
-def test_figure(tmp_path):
-    pytest.importorskip("matplotlib", reason="the extra 'plots' is not installed")
-    path = tmp_path / "new" / "figure.png"
-    plot_generalisation(path, {"sum": {4: 0.5, 200: 0.1}, "lcm": {4: 1.0, 200: 0.9}}, (2, 16))
-    assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
-    with pytest.raises(OSError, match="cannot write"):
-        plot_generalisation(path / "inside.png", {"sum": {4: 0.5}}, (2, 16))
-
-
-@pytest.mark.parametrize("package", ["matplotlib", "tabulate"])
-def test_missing_extra(tmp_path, monkeypatch, package):
-    monkeypatch.setitem(sys.modules, package, None)
+def test_missing_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tabulate", None)
     with pytest.raises(ImportError, match=r"pip install 'lcm-graph\[plots\]'"):
-        if package == "tabulate":
-            format_table(["a"], [["b"]])
-        else:
-            plot_generalisation(tmp_path / "x.png", {"sum": {4: 0.5}}, (2, 16))
+        format_table(["a"], [["b"]])
 
 
 def test_results_file(tmp_path):

@@ -34,12 +34,13 @@ def schedule(tree: Tree, channels: int) -> list[Step]:
     """
     ptr = tree.level_ptr
     top = len(ptr) - 1
+    is_canonical = tree.sizes.numel() > 0  # only then are the subtrees known
     steps = []
     level = 0
     while level < top:
         pairs = ptr[level + 1] - ptr[level]
         stop = level + 1
-        if level > 0 and pairs <= JOIN_PAIRS and channels <= JOIN_CHANNELS:
+        if is_canonical and level > 0 and pairs <= JOIN_PAIRS and channels <= JOIN_CHANNELS:
             # A subtree that begins with GROUP_PAIRS pairs has log2(GROUP_PAIRS) + 1 levels.
             stop = min(level + GROUP_PAIRS.bit_length(), top) if pairs > GROUP_PAIRS else top
         bounds = group_bounds(tree, level, stop) if stop > level + 1 else None

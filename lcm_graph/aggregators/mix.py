@@ -1,0 +1,130 @@
+"""Several monoids at once, of which a set function takes what it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lcm_graph.aggregators.base import check_channels, check_features
+from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight
+from lcm_graph.monoids import (
+    BinaryGRU,
+    KeyedTopK,
+    Lifted,
+    Max,
+    Moments,
+    Monoid,
+    Product,
+    Rotation,
+    Sum,
+)
+from lcm_graph.reduce import FoldPlan
+
+COSTS = {"sums": 5.0, "learned": 2.0}
+"""What a factor's open gate costs, if not 1."""
+
+
+class MixAggregation(TreeAggregation):
+    r"""A mix of exact monoids behind learned lifts, with a learned operator beside them.
+
+    Statistics (mean and standard deviation), maxima, sums and a Binary-GRU of learned features; the
+    first elements in learned orders, and rotations. Each factor has a gate, and so has each number
+    that it hands out, :math:`\max(0, g)`; the gates' sum is a regularisation loss. What a task does
+    not need is switched off altogether, so that it cannot disturb the answer where sets are larger
+    than those it was trained on. Most costs what is least at home there: sums, which grow with the
+    set, and the learned operator, which is not associative (see :data:`COSTS`).
+
+    Args:
+        in_channels: size of each element.
+        hidden: features of the statistics and of the maxima.
+        k: elements to keep in each learned order.
+        heads: learned orders.
+        clocks: rotations.
+        learned: channels of the Binary-GRU; 0 for none.
+        sums: features that are summed; 0 for none.
+        sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
+            of single numbers weigh a 300th of it.
+        order: see :class:`FoldAggregation`.
+        cached: see :class:`FoldAggregation`.
+        **training: see :class:`TreeAggregation`, for the learned operator.
+
+    Raises:
+        ValueError: a size is not a positive integer, or ``sparsity`` is negative.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: int = 64,
+        *,
+        k: int = 4,
+        heads: int = 2,
+        clocks: int = 32,
+        learned: int = 32,
+        sums: int = 8,
+        sparsity: float = 3e-2,
+        order: str = "random",
+        cached: bool = False,
+        **training: Any,
+    ) -> None:
+        super().__init__(order, cached, **{"bracketing": "random", **training})
+        self.in_channels = check_channels("in_channels", in_channels)
+        check_channels("hidden", hidden)
+        self.sparsity = check_loss_weight("sparsity", sparsity)
+        factors: dict[str, Monoid] = {
+            "statistics": Lifted(_features(in_channels, hidden), Moments(hidden), in_channels),
+            "maxima": Lifted(_features(in_channels, hidden), Max(hidden), in_channels),
+            "first": KeyedTopK(in_channels, k, heads),
+            "rotations": Rotation(in_channels, clocks),
+        }
+        if learned:
+            operator = BinaryGRU(check_channels("learned", learned))
+            factors["learned"] = Lifted(_features(in_channels, learned), operator, in_channels)
+        if sums:
+            check_channels("sums", sums)
+            factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
+        self.names = tuple(factors)
+        self.monoid = Product(*factors.values())
+        self.gate = nn.Parameter(torch.ones(len(factors)))
+        self.channel_gate = nn.Parameter(torch.ones(self.out_channels))
+
+    @property
+    def out_channels(self) -> int:
+        """Features of an output."""
+        return sum(self._widths)
+
+    @property
+    def _widths(self) -> list[int]:
+        return [factor.out_channels or 0 for factor in self.monoid.factors]
+
+    @property
+    def gates(self) -> dict[str, float]:
+        """How far each factor is open; 0 if it is switched off."""
+        return dict(zip(self.names, self.gate.detach().relu().tolist(), strict=True))
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.monoid.reset_parameters()
+        nn.init.ones_(self.gate)
+        nn.init.ones_(self.channel_gate)
+
+    def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+        check_features(x, self.in_channels, type(self).__name__)
+        by_factor, by_channel = self.gate.relu(), self.channel_gate.relu()
+        if self.training and self.sparsity:
+            costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
+            self.penalize(self.sparsity * (costs @ by_factor + by_channel.sum() / 300))
+        shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
+        gates = torch.cat(shared) * by_channel
+        outputs = self.fold_with(self.monoid, x, plan, weight)
+        # What is switched off is 0, also where it has become infinite.
+        return gates * torch.where(gates > 0, outputs, 0)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.monoid}{self._settings()})"
+
+
+def _features(in_channels: int, channels: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(in_channels, channels), nn.GELU(), nn.Linear(channels, channels))

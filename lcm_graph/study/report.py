@@ -1,0 +1,123 @@
+"""What a study leaves behind: tables to read, figures to look at, numbers to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lcm_graph.study.config import StudyConfig
+from lcm_graph.study.figures import draw_figures
+from lcm_graph.study.run_files import Run, finished_runs
+from lcm_graph.study.subjects import SUBJECTS
+from lcm_graph.study.summary import (
+    alone_and_batched,
+    by_size,
+    places_by_task,
+    standings,
+    trivial_accuracy,
+)
+from lcm_graph.study.tables import accuracy_table, alone_table, cost_table, rank_table
+from lcm_graph.training import write_atomically, write_results
+
+
+def write_report(config: StudyConfig, out: Path, command: Sequence[str]) -> str:
+    """Write ``report.md``, ``results.json`` and ``figures/`` from the finished runs in ``out``.
+
+    Args:
+        config: the study; its runs that are not there yet are left out, and counted.
+        out: its folder.
+        command: what was asked for, to be recorded.
+
+    Returns:
+        The text of ``report.md``.
+
+    Raises:
+        ValueError: there is no run yet, or one was made with other settings.
+        ImportError: matplotlib or tabulate is not installed (extra ``plots``).
+        OSError: a file cannot be written.
+    """
+    runs = finished_runs(config, out)
+    if not runs:
+        raise ValueError(f"{out} holds no run of this study yet; run it without --report-only")
+    write_results(
+        out / "results.json",
+        command=command,
+        settings=asdict(config),
+        results=_numbers(config, runs),
+    )
+    figures = draw_figures(out / "figures", runs, _train_sizes(config), config.rank_size)
+    text = _text(config, runs, [path.relative_to(out).as_posix() for path in figures])
+    write_atomically(out / "report.md", text.encode())
+    return text
+
+
+def _text(config: StudyConfig, runs: Sequence[Run], figures: Sequence[str]) -> str:
+    size, all_runs = config.rank_size, len(config.runs())
+    parts = [
+        "# Study",
+        f"{len(runs)} of {all_runs} runs. Trained on sets of up to {config.max_train_size}; "
+        "accuracy is the mean ± unbiased standard deviation over seeds.",
+        f"## Ranks on sets of {size}",
+        rank_table(runs, size),
+        "\\* first, or its mean accuracy is within one standard error of the best mean.",
+        "## Accuracy by set size",
+    ]
+    for task in dict.fromkeys(run.task for run in runs):
+        parts += [f"### {task}", accuracy_table(runs, task)]
+    if any(run.result["alone"] for run in runs):
+        parts += [
+            "## The same sets alone / in a batch with sets of the other sizes",
+            alone_table(runs),
+        ]
+    parts += ["## Cost", cost_table(runs)]
+    names = dict.fromkeys(run.subject for run in runs)
+    parts += ["## Subjects", "\n".join(f"- `{name}`: {SUBJECTS[name].note}" for name in names)]
+    parts += ["## Figures", "\n\n".join(f"![{path}]({path})" for path in figures)]
+    reasons = _reasons(runs)
+    if reasons:
+        parts += ["## Left out", "\n".join(f"- {reason}" for reason in reasons)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _numbers(config: StudyConfig, runs: Sequence[Run]) -> dict[str, Any]:
+    """All that tables and figures show, and every run."""
+    placed = places_by_task(runs, config.rank_size)
+    environments: list[dict[str, Any]] = []
+    for run in runs:
+        if run.environment not in environments:
+            environments.append(run.environment)
+    return {
+        "finished": len(runs),
+        "planned": len(config.runs()),
+        "environments": environments,
+        "accuracy": by_size(runs, "accuracy"),
+        "trivial": trivial_accuracy(runs),
+        "places": {
+            task: {name: place._asdict() for name, place in subjects.items()}
+            for task, subjects in placed.items()
+        },
+        "standings": {name: standing._asdict() for name, standing in standings(placed).items()},
+        "alone": alone_and_batched(runs),
+        "runs": [
+            {"task": run.task, "subject": run.subject, "seed": run.seed, **run.result}
+            for run in runs
+        ],
+    }
+
+
+def _train_sizes(config: StudyConfig) -> tuple[int, int]:
+    least = min(task.set_function.min_size for task in config.tasks)
+    return least, config.max_train_size
+
+
+def _reasons(runs: Sequence[Run]) -> list[str]:
+    """Why there is no accuracy somewhere, each reason once."""
+    found: dict[str, None] = {}
+    for run in runs:
+        for size, reason in run.result["reasons"].items():
+            found[f"`{run.subject}`, {run.task}, sets of {size}: {reason}"] = None
+        if run.result["diverged"] is not None:
+            found[f"`{run.subject}`, {run.task}, seed {run.seed}: {run.result['diverged']}"] = None
+    return list(found)

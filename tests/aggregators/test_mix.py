@@ -1,0 +1,242 @@
+"""The mix hands out what its factors fold to, each number through its gate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import SAGEConv
+
+from lcm_graph import regularization
+from lcm_graph.aggregators import MixAggregation, MonoidAggregation
+from lcm_graph.testing import Check, check_aggregation
+from tests.references import error
+
+IN = 5
+SIZES = {"hidden": 7, "k": 3, "heads": 2, "clocks": 4, "learned": 6, "sums": 2}
+WIDTHS = {"statistics": 14, "maxima": 7, "first": 30, "rotations": 8, "learned": 6, "sums": 2}
+INDEX = torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 3])
+
+
+def mix(**kwargs: Any) -> MixAggregation:
+    return MixAggregation(IN, **{**SIZES, **kwargs})
+
+
+def parts(aggr: MixAggregation, out: Tensor) -> dict[str, Tensor]:
+    """What each factor hands out."""
+    widths = [WIDTHS[name] for name in aggr.names]
+    return dict(zip(aggr.names, out.split(widths, dim=-1), strict=True))
+
+
+def close(aggr: MixAggregation, name: str, to: float = 0.0) -> None:
+    """Set the gate of one factor."""
+    with torch.no_grad():
+        aggr.gate[aggr.names.index(name)] = to
+
+
+def suite() -> list[object]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        subjects = {"all": mix(), "exact": mix(learned=0), "fewest": mix(learned=0, sums=0)}
+    exact_picks = {"parameter_gradients": "evaluation picks exactly: orders learn in training only"}
+    return [
+        pytest.param(check, id=f"{name}-{check}")
+        for name, aggr in subjects.items()
+        for check in check_aggregation(
+            aggr,
+            IN,
+            permutation_invariant="learned" not in aggr.names,
+            expected_failures=exact_picks,
+        )
+    ]
+
+
+@pytest.mark.parametrize("check", suite())
+def test_conformance(check: Check) -> None:
+    check()
+
+
+def test_while_training_every_parameter_has_a_gradient() -> None:
+    aggr = mix()
+    aggr(torch.randn(9, IN), INDEX).square().sum().backward()
+    for name, parameter in aggr.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "left_out"),
+    [
+        ({}, set()),
+        ({"learned": 0}, {"learned"}),
+        ({"sums": 0}, {"sums"}),
+        ({"learned": 0, "sums": 0}, {"learned", "sums"}),
+    ],
+)
+def test_output_width(kwargs: dict[str, int], left_out: set[str]) -> None:
+    aggr = mix(**kwargs)
+    assert set(aggr.names) == set(WIDTHS) - left_out
+    assert aggr.out_channels == sum(WIDTHS[name] for name in aggr.names)
+    assert aggr(torch.randn(9, IN), INDEX).shape == (4, aggr.out_channels)
+    assert aggr.monoid.associative == ("learned" not in aggr.names)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
+    aggr = mix(order="given", bracketing="canonical").double().train(training)
+    nn.init.uniform_(aggr.gate, -1, 2)
+    nn.init.uniform_(aggr.channel_gate, -1, 2)
+    x = torch.randn(9, IN, dtype=torch.float64)
+    found = parts(aggr, aggr(x, INDEX))
+    channels = parts(aggr, aggr.channel_gate.relu())
+    for name, factor, gate in zip(aggr.names, aggr.monoid.factors, aggr.gate, strict=True):
+        alone = MonoidAggregation(factor)(x, INDEX)
+        assert error(found[name], gate.relu() * channels[name] * alone) < 1e-12, name
+        assert aggr.gates[name] == gate.relu().item(), name
+
+
+@pytest.mark.parametrize("to", [0.0, -1.0])
+def test_what_is_switched_off_is_zero_even_where_it_is_infinite(to: float) -> None:
+    aggr = mix()
+    close(aggr, "sums", to)
+    with torch.no_grad():
+        aggr.monoid.factors[-1].get_parameter("module.weight").fill_(3e38)
+    x = torch.rand(9, IN, requires_grad=True)
+    alone = MonoidAggregation(aggr.monoid.factors[-1])(x, INDEX)
+    assert alone[[0, 1, 3]].isinf().all()
+    out = aggr(x, INDEX)
+    assert torch.equal(parts(aggr, out)["sums"], torch.zeros(4, 2))
+    assert aggr.gates["sums"] == 0 and aggr.gates["maxima"] == 1
+    assert out.isfinite().all()
+    (out.square().sum() + aggr.regularization()).backward()
+    assert x.grad is not None and x.grad.isfinite().all()
+    for name, parameter in aggr.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+    assert aggr.gate.grad is not None
+    assert aggr.gate.grad[aggr.names.index("sums")] == 0, "a closed gate stays closed"
+
+
+def test_regularization_pulls_gates_down() -> None:
+    aggr = mix(sparsity=0.5)
+    close(aggr, "rotations", 2.0)
+    close(aggr, "first", -1.0)
+    aggr(torch.randn(9, IN), INDEX)
+    loss = aggr.regularization()
+    channels = aggr.out_channels / 300
+    assert loss.item() == pytest.approx(0.5 * (1 + 1 + 2 + 2 * 1 + 5 * 1 + channels))
+    loss.backward()
+    assert aggr.gate.grad is not None and aggr.channel_gate.grad is not None
+    assert aggr.gate.grad.tolist() == [0.5, 0.5, 0, 0.5, 1, 2.5]
+    assert error(aggr.channel_gate.grad, torch.full((aggr.out_channels,), 0.5 / 300)) < 1e-6
+    gates = ("gate", "channel_gate")
+    assert all(p.grad is None for name, p in aggr.named_parameters() if name not in gates)
+
+
+def test_training_closes_what_is_not_needed() -> None:
+    aggr = mix(sparsity=0.1)
+    x = torch.randn(9, IN)
+    target = x.new_zeros(4, 7).index_add_(0, INDEX, x[:, :1].expand(-1, 7))
+    optimizer = torch.optim.Adam(aggr.parameters(), lr=0.02)
+    for _ in range(80):
+        optimizer.zero_grad()
+        maxima = parts(aggr, aggr(x, INDEX))["maxima"]
+        ((maxima - target).square().mean() + aggr.regularization()).backward()
+        optimizer.step()
+    assert [name for name, gate in aggr.gates.items() if gate > 0] == ["maxima"]
+
+
+def test_regularization_only_in_training() -> None:
+    x = torch.randn(9, IN)
+    aggr = mix(associativity=1.0).eval()
+    aggr(x, INDEX)
+    assert aggr.regularization() == 0
+    off = mix(sparsity=0.0)
+    off(x, INDEX)
+    assert off.regularization() == 0
+
+
+def test_the_learned_operator_takes_the_keywords_of_trees() -> None:
+    x = torch.randn(9, IN)
+    aggr = mix(sparsity=0.0, associativity=2.0)
+    aggr(x, INDEX)
+    assert aggr.regularization() > 0
+    exact = mix(sparsity=0.0, associativity=2.0, learned=0)
+    exact(x, INDEX)
+    assert exact.regularization() == 0
+
+
+def test_random_trees_while_training_by_default() -> None:
+    aggr = mix(order="given")
+    x, index = torch.randn(64, IN), torch.zeros(64, dtype=torch.long)
+    one, other = (parts(aggr, aggr(x, index)) for _ in range(2))
+    changed = {name for name in aggr.names if error(one[name], other[name]) > 1e-3}
+    assert changed == {"learned"}, "the others are associative"
+    aggr.eval()
+    assert torch.equal(aggr(x, index), aggr(x, index))
+
+
+def test_state_dict_round_trip() -> None:
+    one, other = mix().eval(), mix().eval()
+    nn.init.uniform_(one.gate, -1, 2)
+    x = torch.randn(9, IN)
+    assert not torch.equal(one(x, INDEX), other(x, INDEX))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one(x, INDEX), other(x, INDEX))
+
+
+def test_reset_parameters_opens_the_gates_and_draws_anew() -> None:
+    aggr = mix()
+    nn.init.uniform_(aggr.gate, -1, 2)
+    nn.init.uniform_(aggr.channel_gate, -1, 2)
+    weight = aggr.get_parameter("monoid.monoids.0.module.0.weight").detach().clone()
+    aggr.reset_parameters()
+    assert (aggr.gate == 1).all() and (aggr.channel_gate == 1).all()
+    assert not torch.equal(aggr.get_parameter("monoid.monoids.0.module.0.weight"), weight)
+
+
+def test_in_a_layer() -> None:
+    aggr = mix()
+    conv = SAGEConv((aggr.out_channels, IN), 3, aggr=aggr)
+    x, edges = torch.randn(6, IN), torch.randint(0, 6, (2, 40))
+    out = conv(x, edges)
+    assert out.shape == (6, 3)
+    (out.square().mean() + regularization(conv)).backward()
+    assert aggr.gate.grad is not None and aggr.gate.grad.isfinite().all()
+
+
+def test_repr() -> None:
+    text = repr(mix(associativity=0.5))
+    assert text.startswith("MixAggregation(Product(Lifted(")
+    assert text.endswith("order='random', bracketing='random', associativity=0.5)")
+    for factor in ("Moments(7", "Max(7)", "KeyedTopK(5", "Rotation(5", "BinaryGRU(6)", "Sum(2)"):
+        assert factor in text
+    assert "BinaryGRU" not in repr(mix(learned=0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, value) for name in SIZES for value in (-1, 1.5)],
+        *[(name, 0) for name in ("hidden", "k", "heads", "clocks")],
+        ("sparsity", -1.0),
+        ("sparsity", float("nan")),
+        ("order", "sorted"),
+        ("bracketing", "left"),
+        ("associativity", -1.0),
+    ],
+)
+def test_bad_arguments(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' must be"):
+        mix(**{name: value})
+
+
+@pytest.mark.parametrize("in_channels", [0, -1, 2.0])
+def test_bad_in_channels(in_channels: Any) -> None:
+    with pytest.raises(ValueError, match="'in_channels' must be a positive integer"):
+        MixAggregation(in_channels)
+
+
+def test_elements_of_another_size() -> None:
+    with pytest.raises(ValueError, match="MixAggregation takes elements of 5 features"):
+        mix()(torch.randn(9, IN + 1), INDEX)
