@@ -2,6 +2,7 @@
 
 import lcm_graph.kernels.shipped  # noqa: F401  (registers them)
 from lcm_graph.aggregators import LCMAggregation as LCMAggregation
+from lcm_graph.aggregators import MixAggregation as MixAggregation
 from lcm_graph.aggregators import MonoidAggregation as MonoidAggregation
 from lcm_graph.aggregators import RecurrentAggregation as RecurrentAggregation
 from lcm_graph.aggregators import SumAggregation as SumAggregation

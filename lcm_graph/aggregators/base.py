@@ -16,7 +16,7 @@ from lcm_graph.reduce import FoldPlan
 from lcm_graph.reduce.plan import make_plan
 from lcm_graph.reduce.sets import check_vector
 
-MOST_PENALTIES = 256
+MOST_PENALTIES = 4096
 """Regularisation losses that wait to be asked for, before it is taken for an oversight."""
 
 
@@ -88,9 +88,13 @@ class FoldAggregation(Aggregation):
     def penalize(self, loss: Tensor) -> None:
         """Add a scalar to what :meth:`regularization` gives next (for :meth:`fold` to call).
 
+        A call that activation checkpointing repeats in the backward pass does not count again.
+
         Raises:
             RuntimeError: nobody has asked for the losses of many calls, whose graphs pile up.
         """
+        if torch._C._current_graph_task_id() != -1:
+            return
         if len(self._penalties) >= MOST_PENALTIES:
             self._penalties.clear()
             raise RuntimeError(

@@ -33,8 +33,9 @@ class MixAggregation(TreeAggregation):
     first elements in learned orders, and rotations. Each factor has a gate, and so has each number
     that it hands out, :math:`\max(0, g)`; the gates' sum is a regularisation loss. What a task does
     not need is switched off altogether, so that it cannot disturb the answer where sets are larger
-    than those it was trained on. Most costs what is least at home there: sums, which grow with the
-    set, and the learned operator, which is not associative (see :data:`COSTS`).
+    than those it was trained on; a gate that has closed stays closed. Most costs what is least at
+    home there: sums, which grow with the set, and the learned operator, which is not associative
+    (see :data:`COSTS`).
 
     Args:
         in_channels: size of each element.
@@ -53,6 +54,8 @@ class MixAggregation(TreeAggregation):
     Raises:
         ValueError: a size is not a positive integer, or ``sparsity`` is negative.
     """
+
+    gathers = True
 
     def __init__(
         self,
@@ -113,7 +116,7 @@ class MixAggregation(TreeAggregation):
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
         by_factor, by_channel = self.gate.relu(), self.channel_gate.relu()
-        if self.training and self.sparsity:
+        if self.training and self.sparsity and torch.is_grad_enabled():
             costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
             self.penalize(self.sparsity * (costs @ by_factor + by_channel.sum() / 300))
         shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
@@ -123,7 +126,8 @@ class MixAggregation(TreeAggregation):
         return gates * torch.where(gates > 0, outputs, 0)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.monoid}{self._settings()})"
+        settings = f", sparsity={self.sparsity}{self._settings()}"
+        return f"{type(self).__name__}({self.monoid}{settings})"
 
 
 def _features(in_channels: int, channels: int) -> nn.Module:

@@ -42,7 +42,7 @@ class RecurrentAggregation(FoldAggregation):
     Raises:
         ValueError: an unknown cell or order, a size that is not a positive integer, or a keyword
             that would change the shape of the answer (``bidirectional``, ``proj_size``,
-            ``batch_first``).
+            ``batch_first``); or ``swap`` with ``dropout``.
     """
 
     def __init__(
@@ -58,6 +58,12 @@ class RecurrentAggregation(FoldAggregation):
     ) -> None:
         super().__init__(order, cached)
         self.swap = check_loss_weight("swap", swap)
+        if swap and kwargs.get("dropout"):
+            raise ValueError(
+                "'swap' must be 0 with 'dropout': both orders would be read with other elements "
+                f"dropped (got swap={swap} and dropout={kwargs['dropout']})"
+            )
+        self._kwargs = kwargs
         if cell not in _CELLS:
             raise ValueError(f"'cell' must be one of {', '.join(_CELLS)} (got {cell!r})")
         for name in ("bidirectional", "proj_size", "batch_first"):
@@ -106,7 +112,7 @@ class RecurrentAggregation(FoldAggregation):
             previous = state if state is None or self.cell == "lstm" else state[0]
             state = self.network(step.unsqueeze(0), previous)[1]
             state = state if isinstance(state, tuple) else (state,)
-            if self.swap and self.training:
+            if self.swap and self.training and torch.is_grad_enabled():
                 history.append(state)
         assert state is not None
         if history:
@@ -116,6 +122,7 @@ class RecurrentAggregation(FoldAggregation):
     def __repr__(self) -> str:
         order = "" if self.order == "given" else f", order={self.order!r}"
         order += f", swap={self.swap}" if self.swap else ""
+        order += "".join(f", {name}={value!r}" for name, value in self._kwargs.items())
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"cell={self.cell!r}{order})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lcm_graph.aggregators.base import FoldAggregation
@@ -57,10 +58,12 @@ class TreeAggregation(FoldAggregation):
         if self.training:
             if self.bracketing == "random" and not monoid.associative:
                 plan = self._planned(FoldPlan.bracketed, plan)
-            self._penalize_laws(monoid, states, plan)
+            if torch.is_grad_enabled():
+                self._penalize_laws(monoid, states, plan)
         return monoid.lower(segment_reduce(monoid, states, plan=plan))
 
     def _penalize_laws(self, monoid: Monoid, states: State, plan: FoldPlan) -> None:
+        monoid = monoid.folds_as
         if monoid.factors:
             for factor, state in zip(monoid.factors, states, strict=True):
                 self._penalize_laws(factor, state, plan)

@@ -29,7 +29,7 @@ def encode(labels: Tensor, answer: str, bits: int) -> Tensor:
 
 
 def is_right(logits: Tensor, y: Tensor, answer: str) -> Tensor:
-    """Which answers count as right, bool ``[S]``.
+    """Which answers count as right, bool ``[S]``; one that holds a NaN does not.
 
     Args:
         logits: ``[S, bits]`` (positive for 1), ``[S, classes]`` or ``[S, 1]`` (the number itself).
@@ -41,10 +41,11 @@ def is_right(logits: Tensor, y: Tensor, answer: str) -> Tensor:
         ValueError: unknown ``answer``.
     """
     check_answer(answer)
+    known = ~logits.isnan().any(dim=1)
     if answer == "bits":
-        return ((logits > 0) == y.bool()).all(dim=1)
+        return known & ((logits > 0) == y.bool()).all(dim=1)
     if answer == "class":
-        return logits.argmax(dim=1) == y
+        return known & (logits.argmax(dim=1) == y)
     return ((logits - y).abs() <= _tolerance(y)).all(dim=1)
 
 

@@ -92,6 +92,11 @@ class Monoid(nn.Module):
         """The independent monoids whose states make up this one's, if it is a product."""
         return ()
 
+    @property
+    def folds_as(self) -> Monoid:
+        """The monoid that lifted states are folded with: itself, unless it adds a lift alone."""
+        return self
+
     def inverse(self, state: State) -> State:
         """The state that undoes ``state``: ``combine(state, inverse(state))`` is the identity.
 

@@ -6,8 +6,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from lcm_graph.monoids.base import Monoid, check_positive
+from lcm_graph.monoids.mean import count_dtype
+from lcm_graph.monoids.segment import align, plus_log_weight
 
 SCALE = 8.0
 """So that a step of the optimiser changes a weight by a few per cent."""
@@ -16,7 +19,7 @@ SCALE = 8.0
 class Ranked(NamedTuple):
     """The first elements of each order, first to last; what is not there has the key +inf."""
 
-    keys: Tensor  # [n, slots, heads]
+    keys: Tensor  # [n, slots, heads], float32 or wider
     values: Tensor  # [n, slots, heads, channels]
 
 
@@ -72,8 +75,11 @@ class KeyedTopK(Monoid):
     def lift(self, x: Tensor) -> Ranked:
         self._check_elements(x)
         n, channels = x.shape
-        keys = x.new_full((n, self.slots, self.heads), torch.inf)
-        keys[:, 0] = nn.functional.linear(x, (SCALE * self.weight).sinh())
+        dtype = count_dtype(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):  # an order knows no rounding
+            key = linear(x.to(dtype), (SCALE * self.weight.to(dtype)).sinh())
+        keys = key.new_full((n, self.slots, self.heads), torch.inf)
+        keys[:, 0] = key
         values = x.new_zeros(n, self.slots, self.heads, channels)
         values[:, 0] = x.unsqueeze(1)
         return Ranked(keys, values)
@@ -81,7 +87,7 @@ class KeyedTopK(Monoid):
     def combine(self, left: Ranked, right: Ranked) -> Ranked:
         keys = torch.cat([left.keys, right.keys], dim=1)
         values = torch.cat([left.values, right.values], dim=1)
-        order = keys.argsort(dim=1, stable=True)[:, : self.slots]
+        order = _nan_first(keys).argsort(dim=1, stable=True)[:, : self.slots]
         return Ranked(
             keys.gather(1, order),
             values.gather(1, order.unsqueeze(-1).expand(*order.shape, values.size(-1))),
@@ -90,9 +96,11 @@ class KeyedTopK(Monoid):
     def identity(
         self, n: int, *, dtype: torch.dtype | None = None, device: torch.device | None = None
     ) -> Ranked:
+        dtype = self.weight.dtype if dtype is None else dtype
+        device = self.weight.device if device is None else device
         shape = (n, self.slots, self.heads)
         return Ranked(
-            torch.full(shape, torch.inf, dtype=dtype, device=device),
+            torch.full(shape, torch.inf, dtype=count_dtype(dtype), device=device),
             torch.zeros(*shape, self.weight.size(1), dtype=dtype, device=device),
         )
 
@@ -100,24 +108,24 @@ class KeyedTopK(Monoid):
         keys, values = state
         if not self.training:
             return values[:, : self.k].flatten(1)
-        there = keys < torch.inf
+        there = keys != torch.inf
         keys = keys.masked_fill(~there, 0)
         distance = (keys[:, : self.k, None] - keys[:, None]).abs().asinh()
         logits = -self.sharpness.exp() * distance
         both = there[:, : self.k, None] & there[:, None]
         own = torch.eye(self.slots, dtype=torch.bool, device=keys.device)[: self.k, :, None]
         share = logits.masked_fill(~(both | own), -torch.inf).softmax(2)  # [n, k, slots, heads]
-        return torch.einsum("njih,nihc->njhc", share, values).flatten(1)
+        return torch.einsum("njih,nihc->njhc", share.to(values.dtype), values).flatten(1)
 
     def segment(self, state: Ranked, index: Tensor, dim_size: int) -> Ranked:
         _, slots, heads = state.keys.shape
         keys = state.keys.flatten(0, 1)
         values = state.values.flatten(0, 1)
         owner = index.repeat_interleave(slots)
-        found = self.identity(dim_size, dtype=keys.dtype, device=keys.device)
+        found = self.identity(dim_size, dtype=values.dtype, device=keys.device)
         made_keys, made_values = [], []
         for head in range(heads):
-            by_key = keys[:, head].detach().argsort(stable=True)
+            by_key = _nan_first(keys[:, head]).argsort(stable=True)
             rows = by_key[owner[by_key].argsort(stable=True)]
             sets = owner[rows]
             start = torch.searchsorted(sets, torch.arange(dim_size, device=sets.device))
@@ -135,9 +143,19 @@ class KeyedTopK(Monoid):
             torch.stack(made_values, 1).unflatten(0, (dim_size, slots)),
         )
 
+    def weigh(self, state: Ranked, weight: Tensor) -> Ranked:
+        keys = -plus_log_weight(-state.keys, weight)
+        there = align(weight, state.values) != 0
+        return Ranked(keys, torch.where(there, state.values, 0))
+
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=2 / SCALE)
         nn.init.zeros_(self.sharpness)
 
     def __repr__(self) -> str:
         return f"KeyedTopK({self.channels}, k={self.k}, heads={self.heads}, spare={self.spare})"
+
+
+def _nan_first(keys: Tensor) -> Tensor:
+    """Keys to sort by: a NaN is to be seen, not to get lost behind what is not there."""
+    return torch.where(keys.isnan(), -torch.inf, keys.detach())

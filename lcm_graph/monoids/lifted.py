@@ -36,6 +36,10 @@ class Lifted(Monoid):
     def out_channels(self) -> int | None:
         return self.monoid.out_channels
 
+    @property
+    def folds_as(self) -> Monoid:
+        return self.monoid.folds_as
+
     def lift(self, x: Tensor) -> State:
         return self.monoid.lift(self.module(self._check_elements(x)))
 

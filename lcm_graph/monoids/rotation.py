@@ -24,7 +24,8 @@ class Rotation(Monoid):
     multiples of :math:`1/m`, for one :math:`m` up to ``max_order``, turns by just these, counted in
     whole steps: for elements of whole numbers (bits, counts, one-hot classes) its answer is then
     exact at any size. While training, the gradient passes this rounding as if it were not there, so
-    that a clock can go on learning. Clocks that found no such order turn as learned.
+    that a clock can go on learning. Features are taken to be of the order of 1. Clocks without such
+    an order turn as learned.
 
     The state is ``[n, clocks]``, float32 or wider: positions from 0 to the clock's order, which is
     1 turn where it has not snapped. ``lower`` gives ``[n, 2 clocks]``, cosines and sines. An empty
@@ -69,8 +70,10 @@ class Rotation(Monoid):
         if self.snap == 0:
             return orders
         for m in range(self.max_order, 0, -1):  # the smallest that will do comes last
-            distance = (turns * m - (turns * m).round()).abs().amax(1) / m
-            orders = torch.where(distance <= self.snap, m, orders)
+            whole = (turns * m).round()
+            near = (turns * m - whole).abs().amax(1) <= self.snap * m
+            # A clock of tiny weights stands for a small slope, not for nothing.
+            orders = torch.where(near & whole.any(1), m, orders)
         return orders
 
     def lift(self, x: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class FoldPlan:
 
     @property
     def depth(self) -> int:
-        """Levels of the tree: ⌈log₂⌉ of the largest set's size."""
+        """Levels of the deepest tree: ⌈log₂⌉ of the largest set's size, if it is canonical."""
         return len(self.levels)
 
     @_kept

@@ -24,8 +24,9 @@ def segment_reduce(
 ) -> State:
     """Fold the states of each set into one, by a closed form where the monoid has one.
 
-    Otherwise along the canonical tree of :class:`FoldPlan`: n - S combines for n elements in S
-    sets, ⌈log₂ max⌉ levels, no padding. The result of a set depends on that set alone.
+    Otherwise along the trees of a :class:`FoldPlan`: n - S combines for n elements in S sets, no
+    padding, and ⌈log₂ max⌉ levels, as the trees are canonical but after ``FoldPlan.bracketed``. The
+    result of a set depends on that set alone.
 
     Gradients of any order, ``torch.func`` transforms (over states and parameters), autocast and
     ``torch.compile`` (of the levels; planning reads sizes on the host) are supported.
@@ -65,7 +66,7 @@ def segment_reduce(
 def tree_reduce(
     monoid: Monoid, states: State, plan: FoldPlan, *, recompute: bool | None = None
 ) -> State:
-    """Fold along the canonical tree, also where ``monoid`` has a closed form.
+    """Fold along the plan's trees, also where ``monoid`` has a closed form.
 
     Arguments, result and errors as :func:`segment_reduce`.
     """
@@ -89,6 +90,7 @@ def _check_plan(plan: FoldPlan, states: State) -> None:
 
 
 def _tree(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None) -> State:
+    monoid = monoid.folds_as
     roots = fold_roots(monoid, states, plan, recompute)
     if plan.occupied is None:
         return roots
@@ -96,6 +98,7 @@ def _tree(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None)
 
 
 def _fold(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None) -> State:
+    monoid = monoid.folds_as
     if monoid.factors:
         return tuple(
             _fold(factor, state, plan, recompute)

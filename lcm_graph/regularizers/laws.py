@@ -23,8 +23,9 @@ def associativity_loss(monoid: Monoid, states: State, plan: FoldPlan) -> Tensor:
 
     A node whose children are :math:`a \oplus b` and :math:`c \oplus d` gives two terms, of
     ``(a, b, c)`` and ``(b, c, d)``; one whose right child is a leaf ``c`` gives that of
-    ``(a, b, c)``; other nodes give none (Ong & Veličković 2022, Sec. 2.5 and Appendix E). Three to
-    four times the work of the fold.
+    ``(a, b, c)``; nodes of two leaves give none (Ong & Veličković 2022, Sec. 2.5 and Appendix E).
+    On random trees, a leaf may also be the left child: that gives one term. Three to four times the
+    work of the fold.
 
     Args:
         monoid: the operator.
@@ -97,7 +98,12 @@ def _associators(monoid: Monoid, states: State, plan: FoldPlan) -> _Terms:
     )
     # With a leaf on the right, (a b) c is the node itself.
     ab_c = _replaced(take(nodes, start + node), both, ab_c)
-    return _Terms(_cat(ab_c, bc_d), _cat(a_bc, b_cd))
+    # A leaf on the left, which canonical trees have not: a (b c) is the node itself.
+    mirrored = ((children.left < 0) & (children.right >= 0)).nonzero().flatten()
+    bc = children.right[mirrored]
+    ab = monoid.combine(take(left, mirrored), take(left, bc))
+    leaf_ab_c = monoid.combine(ab, take(right, bc))
+    return _Terms(_cat(ab_c, bc_d, leaf_ab_c), _cat(a_bc, b_cd, take(nodes, start + mirrored)))
 
 
 class _Children(NamedTuple):
@@ -128,7 +134,7 @@ def _cat(*parts: State) -> State:
 
 def _mean_square(one: State, other: State) -> Tensor:
     squares = [
-        (x - y).float().square().flatten(1).sum(1)
+        (x - y).to(torch.promote_types(x.dtype, torch.float32)).square().flatten(1).sum(1)
         for x, y in zip(leaves(one), leaves(other), strict=True)
         if x.is_floating_point()
     ]

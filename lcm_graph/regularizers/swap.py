@@ -43,7 +43,7 @@ def swap_loss(
     counts = torch.tensor(batch_sizes, device=device)
     starts = counts.cumsum(0) - counts
     rows = torch.arange(pairs, device=device)
-    sizes = (counts.unsqueeze(1) > rows).sum(0)  # of each set
+    sizes = torch.searchsorted(-counts, -rows)  # of each set: the steps that more sets reach
     drawn = torch.rand(pairs, generator=generator, device=device)
     prefix = (drawn * (sizes - 1)).long()  # elements read before, 0 to size - 2
     # All states one after another, before the first step a row of zeros for each set.

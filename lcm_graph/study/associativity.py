@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ def tree_associativity_error(model: nn.Module, batch: SetBatch) -> float | None:
     errors: list[float] = []
 
     def watch(monoid: Monoid, states: State, plan: FoldPlan) -> None:
+        monoid = monoid.folds_as
         if monoid.factors:
             for factor, state in zip(monoid.factors, states, strict=True):
                 watch(factor, state, plan)
@@ -38,8 +40,8 @@ def tree_associativity_error(model: nn.Module, batch: SetBatch) -> float | None:
             if isinstance(module, TreeAggregation):
                 stack.enter_context(_watched(module, watch))
         model(batch.x, batch.ptr)
-    worst = max(errors, default=float("nan"))
-    return worst if worst < float("inf") else None
+    finite = errors and all(math.isfinite(error) for error in errors)
+    return max(errors) if finite else None
 
 
 @contextmanager

@@ -37,12 +37,13 @@ class AloneTest(NamedTuple):
     Attributes:
         alone: accuracy on each set by itself.
         batched: accuracy in company.
-        change: how far the outputs move, relative to those alone: the mean over sets.
+        change: how far the outputs move, relative to those alone: the mean over sets; None
+            where an output is not finite.
     """
 
     alone: float
     batched: float
-    change: float
+    change: float | None
 
 
 @torch.no_grad()
@@ -81,7 +82,7 @@ def measure_alone(model: nn.Module, streams: Sequence[SetStream]) -> dict[int, A
         tests[stream.size] = AloneTest(
             float(is_right(alone, sets.y, answer).float().mean()),
             float(is_right(company, sets.y, answer).float().mean()),
-            float(moved.mean()),
+            float(moved.mean()) if moved.isfinite().all() else None,
         )
     return tests
 

@@ -66,7 +66,7 @@ def write_run(path: Path, settings: Mapping[str, Any], result: Mapping[str, Any]
         "environment": environment(),
         "result": dict(result),
     }
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_run(path: Path, settings: Mapping[str, Any]) -> Run | None:

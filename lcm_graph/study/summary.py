@@ -127,15 +127,22 @@ def standings(placed: Mapping[str, Mapping[str, Place]]) -> dict[str, Standing]:
 
 
 def alone_and_batched(runs: Sequence[Run]) -> dict[str, dict[int, dict[str, float]]]:
-    """subject -> size -> ``alone``, ``batched`` and ``change``, means over tasks and seeds."""
+    """subject -> size -> ``alone``, ``batched`` and ``change``, means over tasks and seeds.
+
+    A ``change`` that is none counts as infinite.
+    """
     collected: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for run in runs:
         for size, test in run.result["alone"].items():
             collected.setdefault(run.subject, {}).setdefault(int(size), []).append(test)
     return {
         subject: {
-            size: {key: statistics.fmean(test[key] for test in tests) for key in tests[0]}
+            size: {key: statistics.fmean(_number(test[key]) for test in tests) for key in tests[0]}
             for size, tests in sizes.items()
         }
         for subject, sizes in collected.items()
     }
+
+
+def _number(value: float | None) -> float:
+    return math.inf if value is None else value

@@ -240,3 +240,9 @@ def test_bad_in_channels(in_channels: Any) -> None:
 def test_elements_of_another_size() -> None:
     with pytest.raises(ValueError, match="MixAggregation takes elements of 5 features"):
         mix()(torch.randn(9, IN + 1), INDEX)
+
+
+def test_gathered_rows_are_the_elements_written_out() -> None:
+    aggr = mix().eval()
+    x, source = torch.randn(4, IN), torch.randint(0, 4, (9,))
+    assert error(aggr(x, INDEX, source=source), aggr(x[source], INDEX)) < 1e-6

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import SAGEConv
 
 from lcm_graph import LCMAggregation, MonoidAggregation, RecurrentAggregation, regularization
@@ -141,3 +142,29 @@ def test_repr_tells_what_is_not_the_default() -> None:
     settings = "order='random', bracketing='random', associativity=0.5"
     assert repr(aggr) == f"LCMAggregation(4, 4, project=True, {settings})"
     assert repr(RecurrentAggregation(4, 4, swap=2.0)).endswith("cell='gru', swap=2.0)")
+
+
+def test_checkpointed_calls_count_once() -> None:
+    aggr = MonoidAggregation(BinaryGRU(4), associativity=1.0)
+    x = torch.randn(9, 4, requires_grad=True)
+    for _ in range(2):
+        out = checkpoint(aggr, x, INDEX, use_reentrant=False)
+        once = aggr.regularization()
+        (out.sum() + once).backward()
+    aggr(x, INDEX)
+    assert error(once, aggr.regularization()) < 1e-6
+
+
+def test_without_gradients_nothing_is_computed() -> None:
+    for aggr in (LCMAggregation(4, 4, associativity=1.0), RecurrentAggregation(4, 4, swap=1.0)):
+        with torch.no_grad():
+            aggr(torch.randn(9, 4), INDEX)
+        assert aggr.regularization() == 0
+
+
+def test_swap_and_dropout() -> None:
+    with pytest.raises(ValueError, match="'swap' must be 0 with 'dropout'"):
+        RecurrentAggregation(4, 4, swap=1.0, num_layers=2, dropout=0.5)
+    assert "num_layers=2, dropout=0.5" in repr(
+        RecurrentAggregation(4, 4, num_layers=2, dropout=0.5)
+    )

@@ -64,3 +64,14 @@ def test_unknown_answer():
     ):
         with pytest.raises(ValueError, match=r"answer must be one of bits, class, real"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("answer", "y"),
+    [("bits", torch.zeros(2, 3)), ("class", torch.zeros(2).long()), ("real", torch.zeros(2, 1))],
+)
+def test_nan_is_never_right(answer, y):
+    outputs = 1 if answer == "real" else 3
+    logits = torch.full((2, outputs), torch.nan)
+    logits[1] = -1.0 if answer == "bits" else 0.0
+    assert is_right(logits, y, answer).tolist() == [False, True]

@@ -93,3 +93,35 @@ def test_learns_the_order_of_binary_numbers() -> None:
 def test_bad_arguments(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"'{name}' must be"):
         KeyedTopK(3, **{name: value})
+
+
+def test_a_nan_is_seen() -> None:
+    monoid = KeyedTopK(2).eval()
+    state = monoid.lift(torch.tensor([[torch.nan, 1.0]]))
+    combined = monoid.lower(monoid.combine(state, monoid.identity(1)))
+    assert combined[0, 0].isnan() and combined[0, 1] == 1
+    x = torch.tensor([[1.0, 2.0], [torch.nan, 1.0], [3.0, 4.0]])
+    assert monoid.lower(segment_reduce(monoid, monoid.lift(x)))[0, 0].isnan()
+
+
+@pytest.mark.parametrize("how", ["autocast", "bfloat16"])
+def test_orders_do_not_round(how: str) -> None:
+    monoid = KeyedTopK(12, k=1).eval()
+    with torch.no_grad():
+        monoid.weight.copy_(torch.asinh(-(2.0 ** torch.arange(12))) / 8)
+    values = torch.randint(0, 4096, (50, 200))
+    x = ((values.unsqueeze(-1) >> torch.arange(12)) & 1).float().flatten(0, 1)
+    ptr = torch.arange(0, 10_001, 200)
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        elements = x.bfloat16() if how == "bfloat16" else x
+        picked = monoid.lower(segment_reduce(monoid, monoid.lift(elements), ptr=ptr)).float()
+    assert torch.equal((picked.long() << torch.arange(12)).sum(1), values.amax(1))
+
+
+def test_weight_zero_leaves_out() -> None:
+    monoid = KeyedTopK(3).eval()
+    x = torch.randn(6, 3)
+    weight = torch.tensor([1.0, 0, 1, 1, 0, 1])
+    weighed = segment_reduce(monoid, monoid.weigh(monoid.lift(x), weight))
+    left_out = segment_reduce(monoid, monoid.lift(x[weight == 1]))
+    assert torch.equal(monoid.lower(weighed), monoid.lower(left_out))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from lcm_graph.kernels import record_kernels
 from lcm_graph.monoids import BinaryGRU, Lifted, LogSumExp, Max, Moments, Monoid, Sum, TopK
 from lcm_graph.reduce import FoldPlan, segment_reduce, tree_reduce
 from tests.references import Ordered, error, gradients, index_of
@@ -98,3 +99,13 @@ def test_repr_is_one_line() -> None:
 def test_bad_arguments(module: Any, monoid: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Lifted(module, monoid)
+
+
+def test_folds_as_its_monoid_does() -> None:
+    inner = BinaryGRU(4)
+    lifted = Lifted(nn.Linear(3, 4), inner, channels=3)
+    assert lifted.folds_as is inner
+    assert Lifted(nn.Identity(), lifted, channels=3).folds_as is inner
+    with record_kernels() as used:
+        segment_reduce(lifted, lifted.lift(torch.randn(5, 3)))
+    assert "binary_gru/torch" in used

@@ -89,6 +89,15 @@ def test_the_smallest_order_is_found_and_none_where_there_is_none() -> None:
     assert monoid.orders().tolist() == [2, 12, 10, 0]
 
 
+def test_small_slopes_are_kept() -> None:
+    monoid = Rotation(1, clocks=2).eval()
+    with torch.no_grad():
+        monoid.weight.copy_(torch.tensor([[0.001], [-0.002]]))
+    assert monoid.orders().tolist() == [0, 0]
+    one, other = monoid.lower(monoid.lift(torch.tensor([[250.0], [700.0]])))
+    assert error(one, other) > 0.1
+
+
 def test_elements_can_be_taken_out() -> None:
     monoid = learned(10).eval()
     x = monoid.lift(torch.randint(0, 9, (8, 1)).float())

@@ -41,7 +41,10 @@ def terms(op: Operator, tree: Any) -> tuple[Tensor, list[Pair], list[Pair]]:
             found.append((op(op(a, b), c), op(a, op(b, c))))
             found.append((op(op(b, c), d), op(b, op(c, d))))
         else:
-            found.append((op(op(a, b), tree[1]), op(a, op(b, tree[1]))))
+            found.append((op(op(a, b), right), op(a, op(b, right))))
+    elif isinstance(tree[1], tuple):  # on random trees only
+        b, c = (terms(op, t)[0] for t in tree[1])
+        found.append((op(op(left, b), c), op(left, op(b, c))))
     return op(left, right), found, [*at_left, *at_right, (left, right)]
 
 
@@ -138,3 +141,22 @@ def test_training_on_the_loss_makes_the_operator_more_associative() -> None:
         associativity_loss(monoid, monoid.lift(x), plan).backward()
         optimizer.step()
     assert associativity_error(monoid, monoid.lift(x), plan) < before / 2
+
+
+def test_random_trees() -> None:
+    monoid = BinaryGRU(4).double()
+    x = torch.randn(sum(SIZES), 4, dtype=torch.float64, requires_grad=True)
+    plan = FoldPlan.from_ptr(ptr_of(SIZES)).bracketed(torch.Generator().manual_seed(0))
+    trees: dict[int, object] = dict(enumerate(x.split(1)))
+    for left, right in plan.levels:
+        for a, b in zip(left.tolist(), right.tolist(), strict=True):
+            trees[a] = (trees[a], trees.pop(b))
+    pairs = [pair for tree in trees.values() for pair in terms(gru_pair(monoid), tree)[1]]
+    leaf_first = [t for t in trees.values() if isinstance(t, tuple) and not isinstance(t[0], tuple)]
+    assert leaf_first, "some tree is a (b c)"
+    expected = torch.stack([(p - q).square().sum() for p, q in pairs]).mean()
+    actual = associativity_loss(monoid, monoid.lift(x), plan)
+    assert error(actual, expected) < 1e-12
+    inputs = [x, *(p for name, p in monoid.named_parameters() if name != "empty")]
+    for got, wanted in zip(gradients(actual, inputs), gradients(expected, inputs), strict=True):
+        assert error(got, wanted) < 1e-12
