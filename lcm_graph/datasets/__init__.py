@@ -1,6 +1,7 @@
 """Synthetic set tasks, sets of pictured digits, and molecule graphs.
 
 Only :mod:`lcm_graph.training`, :mod:`lcm_graph.study` and the command line import this package.
+OGB is imported on first use only.
 """
 
 from lcm_graph.datasets.answers import ABS_TOLERANCE as ABS_TOLERANCE

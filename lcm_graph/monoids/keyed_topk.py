@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from lcm_graph.monoids.base import Monoid, check_positive
 from lcm_graph.monoids.mean import count_dtype
-from lcm_graph.monoids.segment import align, plus_log_weight
+from lcm_graph.monoids.segment import plus_log_weight, times_weight
 
 SCALE = 8.0
 """So that a step of the optimiser changes a weight by a few per cent."""
@@ -144,9 +144,8 @@ class KeyedTopK(Monoid):
         )
 
     def weigh(self, state: Ranked, weight: Tensor) -> Ranked:
-        keys = -plus_log_weight(-state.keys, weight)
-        there = align(weight, state.values) != 0
-        return Ranked(keys, torch.where(there, state.values, 0))
+        # An element half there is half as large and comes later.
+        return Ranked(-plus_log_weight(-state.keys, weight), times_weight(state.values, weight))
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=2 / SCALE)
