@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 from lcm_graph.aggregators.base import check_channels, check_features
 from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight
 from lcm_graph.monoids import (
-    BinaryGRU,
     KeyedTopK,
     Lifted,
     Max,
@@ -18,6 +18,7 @@ from lcm_graph.monoids import (
     Monoid,
     Product,
     Rotation,
+    SlotSelection,
     Sum,
 )
 from lcm_graph.reduce import FoldPlan
@@ -25,17 +26,22 @@ from lcm_graph.reduce import FoldPlan
 COSTS = {"sums": 5.0, "learned": 2.0}
 """What a factor's open gate costs, if not 1."""
 
+SCALES = {"statistics": 32.0, "maxima": 16.0}
+"""Of features: means and maxima of a few small numbers lie close together, and what is to tell them
+apart would take long to grow steep enough."""
+
 
 class MixAggregation(TreeAggregation):
     r"""A mix of exact monoids behind learned lifts, with a learned operator beside them.
 
-    Statistics (mean and standard deviation), maxima, sums and a Binary-GRU of learned features; the
-    first elements in learned orders, and rotations. Each factor has a gate, and so has each number
-    that it hands out, :math:`\max(0, g)`; the gates' sum is a regularisation loss. What a task does
-    not need is switched off altogether, so that it cannot disturb the answer where sets are larger
-    than those it was trained on; a gate that has closed stays closed. Most costs what is least at
-    home there: sums, which grow with the set, and the learned operator, which is not associative
-    (see :data:`COSTS`).
+    Statistics (mean and standard deviation), maxima, sums and a :class:`SlotSelection` of learned
+    features; the first elements in learned orders, and rotations. Each factor has a gate, and so
+    has each number that it hands out, :math:`\max(0, g)`; the gates' sum is a regularisation loss.
+    What a task does not need is switched off altogether, so that it cannot disturb the answer where
+    sets are larger than those it was trained on. A gate that has closed stays closed, and a factor
+    behind closed gates costs no time: which are open is read in each call, but for compiled models,
+    which compute all factors. Most costs what is least at home there: sums, which grow with the
+    set, and the learned operator, which is not associative (see :data:`COSTS`).
 
     Args:
         in_channels: size of each element.
@@ -43,7 +49,7 @@ class MixAggregation(TreeAggregation):
         k: elements to keep in each learned order.
         heads: learned orders.
         clocks: rotations.
-        learned: channels of the Binary-GRU; 0 for none.
+        learned: channels of the slot selection (of 4 slots, if 4 divides them); 0 for none.
         sums: features that are summed; 0 for none.
         sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
             of single numbers weigh a 300th of it.
@@ -76,15 +82,22 @@ class MixAggregation(TreeAggregation):
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
         self.sparsity = check_loss_weight("sparsity", sparsity)
+
+        def lifted(name: str, monoid: Monoid) -> Lifted:
+            assert monoid.channels is not None
+            features = _features(in_channels, monoid.channels, SCALES.get(name, 1.0))
+            return Lifted(features, monoid, in_channels)
+
         factors: dict[str, Monoid] = {
-            "statistics": Lifted(_features(in_channels, hidden), Moments(hidden), in_channels),
-            "maxima": Lifted(_features(in_channels, hidden), Max(hidden), in_channels),
+            "statistics": lifted("statistics", Moments(hidden)),
+            "maxima": lifted("maxima", Max(hidden)),
             "first": KeyedTopK(in_channels, k, heads),
             "rotations": Rotation(in_channels, clocks),
         }
         if learned:
-            operator = BinaryGRU(check_channels("learned", learned))
-            factors["learned"] = Lifted(_features(in_channels, learned), operator, in_channels)
+            slots = math.gcd(check_channels("learned", learned), 4)
+            operator = SlotSelection(learned, slots)
+            factors["learned"] = lifted("learned", operator)
         if sums:
             check_channels("sums", sums)
             factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
@@ -121,14 +134,57 @@ class MixAggregation(TreeAggregation):
             self.penalize(self.sparsity * (costs @ by_factor + by_channel.sum() / 300))
         shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
         gates = torch.cat(shared) * by_channel
-        outputs = self.fold_with(self.monoid, x, plan, weight)
+        outputs = self._fold_open(gates, x, plan, weight)
         # What is switched off is 0, also where it has become infinite.
         return gates * torch.where(gates > 0, outputs, 0)
+
+    def _fold_open(self, gates: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+        """All outputs; 0 for factors that are switched off, which are not computed."""
+        if torch.compiler.is_compiling():  # what is computed may not hang on numbers there
+            return self.fold_with(self.monoid, x, plan, weight)
+        is_open = torch.stack([part.any() for part in (gates > 0).split(self._widths)]).tolist()
+        if all(is_open):
+            return self.fold_with(self.monoid, x, plan, weight)
+        factors = list(zip(self.monoid.factors, self._widths, is_open, strict=True))
+        closed = [
+            parameter for f, _, opened in factors if not opened for parameter in f.parameters()
+        ]
+        # Their gradient is 0, and not none: distributed training asks for that of each parameter.
+        nothing = torch.cat([tensor.flatten()[:0] for tensor in (x, *closed)]).sum()
+        parts = [nothing.expand(plan.num_sets, width) for _, width, _ in factors]
+        if any(is_open):
+            monoid = Product(*(factor for factor, _, opened in factors if opened))
+            widths = [width for _, width, opened in factors if opened]
+            folded = iter(self.fold_with(monoid, x, plan, weight).split(widths, dim=-1))
+            parts = [
+                next(folded) if opened else part
+                for part, opened in zip(parts, is_open, strict=True)
+            ]
+        return torch.cat(parts, dim=-1)
 
     def __repr__(self) -> str:
         settings = f", sparsity={self.sparsity}{self._settings()}"
         return f"{type(self).__name__}({self.monoid}{settings})"
 
 
-def _features(in_channels: int, channels: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(in_channels, channels), nn.GELU(), nn.Linear(channels, channels))
+def _features(in_channels: int, channels: int, scale: float) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(in_channels, channels),
+        nn.GELU(),
+        nn.Linear(channels, channels),
+        _Scaled(scale),
+    )
+
+
+class _Scaled(nn.Module):
+    """What comes in, ``scale`` times."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x
+
+    def extra_repr(self) -> str:
+        return str(self.scale)

@@ -30,6 +30,7 @@ from lcm_graph.monoids.normalized import Normalized as Normalized
 from lcm_graph.monoids.pair_attention import PairAttention as PairAttention
 from lcm_graph.monoids.product import Product as Product
 from lcm_graph.monoids.rotation import Rotation as Rotation
+from lcm_graph.monoids.slot_selection import SlotSelection as SlotSelection
 from lcm_graph.monoids.softmax import Softmax as Softmax
 from lcm_graph.monoids.softmax import SoftmaxState as SoftmaxState
 from lcm_graph.monoids.state import State as State

@@ -11,7 +11,7 @@ from typing import Any
 from lcm_graph.datasets import SET_FUNCTIONS, SetFunction, set_function
 from lcm_graph.datasets.integer_sets import with_defaults
 from lcm_graph.study.subjects import SUBJECTS
-from lcm_graph.training.loop import SCHEDULES
+from lcm_graph.training.loop import KEEP, SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StudyConfig:
         seeds: of weights, data and order; the test sets differ from seed to seed too.
         hidden: width of the model.
         train_sets: number of training sets, of up to ``max_train_size`` elements.
-        epochs, batch_size, lr, schedule, clip_norm: see :func:`lcm_graph.training.fit`.
+        epochs, batch_size, lr, schedule, clip_norm, keep: see :func:`lcm_graph.training.fit`.
         max_train_size: largest training set; validation sets have twice as many elements.
         valid_sets: number of validation sets.
         test_sizes: sizes of test sets, one test each.
@@ -83,6 +83,7 @@ class StudyConfig:
     lr: float = 8e-3
     schedule: str = "one_cycle"
     clip_norm: float | None = 1.0
+    keep: str = "last"
     max_train_size: int = 16
     valid_sets: int = 1024
     test_sizes: tuple[int, ...] = (16, 32, 200, 1000, 10_000, 100_000)
@@ -118,6 +119,7 @@ class StudyConfig:
         if self.clip_norm is not None:
             _check_positive("clip_norm", self.clip_norm)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("keep", self.keep, KEEP)
         check_choice("rank_size", self.rank_size, self.test_sizes)
         for task in self.tasks:
             if self.max_train_size < task.set_function.min_size:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lcm_graph.study.config import StudyConfig, TaskSpec, check_distinct
 
-PRESETS = ("smoke", "quick", "full")
+PRESETS = ("smoke", "quick", "table2", "far", "full")
 """Configurations that ship with the package."""
 
 _TASK_KEYS = ("function", "bits", "sampling")

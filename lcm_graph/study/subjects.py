@@ -29,6 +29,7 @@ from lcm_graph.monoids import (
     Normalized,
     PairAttention,
     Rotation,
+    SlotSelection,
 )
 from lcm_graph.study import pyg
 
@@ -100,15 +101,23 @@ SUBJECTS: dict[str, Subject] = {
     "pair-attention": Subject(
         _lcm(operator=PairAttention, bracketing="random"), note="attention over two, random trees"
     ),
+    "slots": Subject(_lcm(operator=SlotSelection), note="slots that pick among those of both"),
+    "slots-assoc": Subject(
+        _lcm(operator=SlotSelection, associativity=1.0),
+        note="the same with the associativity loss, weight 1",
+    ),
+    "slots-brackets": Subject(
+        _lcm(operator=SlotSelection, bracketing="random"), note="slots trained on random trees"
+    ),
     "abelian": Subject(_exact(AbelianGroup), note="sum behind an invertible map"),
     "fourier": Subject(_exact(FourierProduct), note="products of spectra"),
     "generalized-mean": Subject(_exact(GeneralizedMean), note="learned means and sums"),
     "fishnets": Subject(_exact(Fishnets), note="scores weighed by Fisher matrices"),
     "lattice": Subject(_exact(Lattice), note="joins and meets"),
     "keyed-topk": Subject(
-        _on_bits(lambda bits: KeyedTopK(bits, k=4, heads=2)),
+        _on_bits(lambda bits: KeyedTopK(bits, k=4)),
         encode=False,
-        note="the first four elements in two learned orders",
+        note="the first four elements in a learned order",
     ),
     "rotation": Subject(_on_bits(Rotation), encode=False, note="learned rotations, snapped"),
     "mix": Subject(

@@ -50,6 +50,7 @@ def train_and_test(config: StudyConfig, task: TaskSpec, subject: str, seed: int)
             lr=config.lr,
             schedule=config.schedule,
             clip_norm=config.clip_norm,
+            keep=config.keep,
             seed=seed,
             progress=False,
             after_epoch=after_epoch,

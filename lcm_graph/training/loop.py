@@ -24,6 +24,7 @@ from lcm_graph.training.parallel import count_epoch
 from lcm_graph.training.protocol import Epoch, FitResult, Task
 
 SCHEDULES = ("constant", "one_cycle")
+KEEP = ("best", "last")
 
 
 def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
@@ -46,8 +47,9 @@ def fit(
     progress: bool = True,
     device: str | torch.device = "cpu",
     after_epoch: Callable[[Epoch], None] | None = None,
+    keep: str = "best",
 ) -> FitResult:
-    """Train ``model`` and leave it with the weights of its best validation epoch, in eval mode.
+    """Train ``model`` and leave it with the weights of one epoch, in eval mode.
 
     What is minimised is the task's loss plus :func:`lcm_graph.regularization` of the model; the
     history holds the task's loss alone.
@@ -72,6 +74,8 @@ def fit(
         device: where to train.
         after_epoch: called with each new line of the history, the model in eval mode; for looking,
             not for changing anything.
+        keep: whose weights to keep: those of the ``"best"`` validation epoch, or of the ``"last"``
+            one, which a schedule that ends at 0 has settled.
 
     Raises:
         ValueError: an argument is out of range.
@@ -84,6 +88,8 @@ def fit(
         raise ValueError(f"seed must not be negative (got {seed})")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)} (got {schedule!r})")
+    if keep not in KEEP:
+        raise ValueError(f"keep must be one of {', '.join(KEEP)} (got {keep!r})")
     if resume and checkpoint is None:
         raise ValueError("resume needs checkpoint: pass the file to resume from")
     if task.steps_per_epoch < 1:
@@ -101,6 +107,7 @@ def fit(
         "schedule": schedule,
         "clip_norm": clip_norm,
         "seed": seed,
+        "keep": keep,
     }
     if schedule == "one_cycle":
         settings["epochs"] = epochs  # the schedule depends on them
@@ -184,7 +191,7 @@ class _Run:
         bar.set_postfix(epoch=number, loss=f"{self.history[-1].loss:.4f}", valid=f"{valid:.4f}")
 
     def _is_best(self, valid: float) -> bool:
-        if not self.best_epoch:
+        if not self.best_epoch or self.settings["keep"] == "last":
             return True
         best = self.history[self.best_epoch - 1].valid
         return valid >= best if self.task.maximize else valid <= best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -21,7 +22,7 @@ class SetTask:
     """Learn a set function; the metric is the fraction of sets answered right.
 
     The loss is binary cross-entropy for bits, cross-entropy for a class, and the smooth L1 (Huber)
-    loss for a real number; see :func:`is_right` for what counts as right.
+    loss for a real number, quadratic up to 0.1; see :func:`is_right` for what counts as right.
 
     Args:
         train: sets to learn from, shuffled anew in each epoch.
@@ -81,7 +82,7 @@ class SetTask:
 _SET_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "bits": F.binary_cross_entropy_with_logits,
     "class": F.cross_entropy,
-    "real": F.smooth_l1_loss,
+    "real": partial(F.smooth_l1_loss, beta=0.1),
 }
 
 

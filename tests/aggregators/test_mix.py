@@ -209,9 +209,9 @@ def test_repr() -> None:
     text = repr(mix(associativity=0.5))
     assert text.startswith("MixAggregation(Product(Lifted(")
     assert text.endswith("order='random', bracketing='random', associativity=0.5)")
-    for factor in ("Moments(7", "Max(7)", "KeyedTopK(5", "Rotation(5", "BinaryGRU(6)", "Sum(2)"):
+    for factor in ("Moments(7", "Max(7)", "KeyedTopK(5", "Rotation(5", "SlotSelection(6", "Sum(2)"):
         assert factor in text
-    assert "BinaryGRU" not in repr(mix(learned=0))
+    assert "SlotSelection" not in repr(mix(learned=0))
 
 
 @pytest.mark.parametrize(

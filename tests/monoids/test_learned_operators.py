@@ -20,6 +20,7 @@ from lcm_graph.monoids import (
     Min,
     Normalized,
     PairAttention,
+    SlotSelection,
     Sum,
     Symmetrized,
 )
@@ -95,6 +96,25 @@ def attention(m: PairAttention) -> Reference:
     return Reference(same, pair, same)
 
 
+def selection(m: SlotSelection) -> Reference:
+    def scores(own: Tensor, other: Tensor) -> Tensor:
+        both = torch.cat([own, other], dim=-1)
+        hidden = nn.functional.gelu(both @ m.hidden.weight.T + m.hidden.bias)
+        return m.log_sharpness.exp() * (hidden @ m.score.weight.T + m.score.bias)
+
+    def pair(a: Tensor, b: Tensor) -> Tensor:
+        width = a.size(1) // m.slots
+        vectors = torch.stack([*a.split(width, dim=-1), *b.split(width, dim=-1)], dim=1)
+        of_a, of_b = scores(a, b).split(m.slots, dim=-1), scores(b, a).split(m.slots, dim=-1)
+        picked = []
+        for i in range(m.slots):
+            share = torch.cat([of_a[i], of_b[i]], dim=-1).softmax(-1)
+            picked.append((share.unsqueeze(-1) * vectors).sum(1))
+        return torch.cat(picked, dim=-1)
+
+    return Reference(same, pair, same)
+
+
 def normalized(m: Normalized, inner: Reference) -> Reference:
     def rescale(x: Tensor) -> Tensor:
         return unit(x) if m.gain is None else unit(x) * m.gain
@@ -119,6 +139,8 @@ def reference(monoid: LearnedMonoid) -> Reference:
         return lattice(monoid)
     if isinstance(monoid, PairAttention):
         return attention(monoid)
+    if isinstance(monoid, SlotSelection):
+        return selection(monoid)
     if isinstance(monoid, Normalized):
         return normalized(monoid, reference(monoid.monoid))
     assert isinstance(monoid, BinaryGRU)
@@ -131,6 +153,8 @@ MAKERS: dict[str, Callable[[], LearnedMonoid]] = {
     "lattice-correction": lambda: GatedLattice(5, correction=True),
     "attention": lambda: PairAttention(6, heads=3),
     "attention-hidden": lambda: PairAttention(8, hidden=3),
+    "selection": lambda: SlotSelection(6, slots=3),
+    "selection-hidden": lambda: SlotSelection(4, slots=2, hidden=3),
     "normalized": lambda: Normalized(BinaryGRU(5)),
     "normalized-gain": lambda: Normalized(BinaryLSTM(4), gain=True),
     "normalized-lattice": lambda: Normalized(GatedLattice(4, correction=True)),
@@ -344,7 +368,7 @@ def test_normalized_is_as_the_wrapped_one() -> None:
     )
 
 
-@pytest.mark.parametrize("make", [BinaryLSTM, GatedLattice, PairAttention])
+@pytest.mark.parametrize("make", [BinaryLSTM, GatedLattice, PairAttention, SlotSelection])
 @pytest.mark.parametrize("channels", [0, -1, 2.0, True, None])
 def test_bad_channels(make: Callable[[object], LearnedMonoid], channels: object) -> None:
     with pytest.raises(ValueError, match=r"'channels' .*\(got "):

@@ -94,7 +94,10 @@ def test_the_folder_is_named_after_the_configuration(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "none"], "config must be one of smoke, quick, full or a file (got 'none')"),
+        (
+            ["--config", "none"],
+            "config must be one of smoke, quick, table2, far, full or a file (got 'none')",
+        ),
         (["--jobs", "0"], "--jobs must be at least 1 (got 0)"),
         (["--config", "smoke", "--tasks", "odd"], "tasks must be among second_minimum@4, majority"),
         (["--config", "smoke", "--subjects", "odd"], "subjects must be among sum, mean"),
