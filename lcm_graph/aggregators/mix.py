@@ -30,18 +30,23 @@ SCALES = {"statistics": 32.0, "maxima": 16.0}
 """Of features: means and maxima of a few small numbers lie close together, and what is to tell them
 apart would take long to grow steep enough."""
 
+STEEPNESS, CLOSED = 10.0, 3e-3
+"""A gate is ``exp(STEEPNESS · log_gate)``, and 0 below ``CLOSED``. So an optimiser's step changes
+it by a few per cent, wherever it is: in steps of one size, a gate that is needed and nearly closed,
+since the next layer makes up for it, would be closed by accident."""
+
 
 class MixAggregation(TreeAggregation):
     r"""A mix of exact monoids behind learned lifts, with a learned operator beside them.
 
     Statistics (mean and standard deviation), maxima, sums and a :class:`SlotSelection` of learned
     features; the first elements in learned orders, and rotations. Each factor has a gate, and so
-    has each number that it hands out, :math:`\max(0, g)`; the gates' sum is a regularisation loss.
-    What a task does not need is switched off altogether, so that it cannot disturb the answer where
-    sets are larger than those it was trained on. A gate that has closed stays closed, and a factor
-    behind closed gates costs no time: which are open is read in each call, but for compiled models,
-    which compute all factors. Most costs what is least at home there: sums, which grow with the
-    set, and the learned operator, which is not associative (see :data:`COSTS`).
+    has each number that it hands out; the gates' sum is a regularisation loss. What a task does not
+    need is switched off altogether, so that it cannot disturb the answer where sets are larger than
+    those it was trained on. A gate that has closed stays closed, and a factor behind a closed gate
+    costs no time: which are open is read in each call, but for compiled models, which compute all
+    factors. Most costs what is least at home there: sums, which grow with the set, and the learned
+    operator, which is not associative (see :data:`COSTS`).
 
     Args:
         in_channels: size of each element.
@@ -53,6 +58,8 @@ class MixAggregation(TreeAggregation):
         sums: features that are summed; 0 for none.
         sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
             of single numbers weigh a 300th of it.
+        warmup: calls in training before that weight counts, so that factors can show what they are
+            good for before their gates close; 0 for none.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
         **training: see :class:`TreeAggregation`, for the learned operator.
@@ -62,6 +69,7 @@ class MixAggregation(TreeAggregation):
     """
 
     gathers = True
+    calls: Tensor
 
     def __init__(
         self,
@@ -74,6 +82,7 @@ class MixAggregation(TreeAggregation):
         learned: int = 32,
         sums: int = 8,
         sparsity: float = 3e-2,
+        warmup: int = 1000,
         order: str = "random",
         cached: bool = False,
         **training: Any,
@@ -82,6 +91,7 @@ class MixAggregation(TreeAggregation):
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
         self.sparsity = check_loss_weight("sparsity", sparsity)
+        self.warmup = check_channels("warmup", warmup)
 
         def lifted(name: str, monoid: Monoid) -> Lifted:
             assert monoid.channels is not None
@@ -103,8 +113,9 @@ class MixAggregation(TreeAggregation):
             factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
         self.names = tuple(factors)
         self.monoid = Product(*factors.values())
-        self.gate = nn.Parameter(torch.ones(len(factors)))
-        self.channel_gate = nn.Parameter(torch.ones(self.out_channels))
+        self.log_gate = nn.Parameter(torch.zeros(len(factors)))
+        self.log_channel_gate = nn.Parameter(torch.zeros(self.out_channels))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     @property
     def out_channels(self) -> int:
@@ -118,23 +129,26 @@ class MixAggregation(TreeAggregation):
     @property
     def gates(self) -> dict[str, float]:
         """How far each factor is open; 0 if it is switched off."""
-        return dict(zip(self.names, self.gate.detach().relu().tolist(), strict=True))
+        return dict(zip(self.names, _opening(self.log_gate.detach()).tolist(), strict=True))
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.monoid.reset_parameters()
-        nn.init.ones_(self.gate)
-        nn.init.ones_(self.channel_gate)
+        nn.init.zeros_(self.log_gate)
+        nn.init.zeros_(self.log_channel_gate)
+        self.calls.zero_()
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
-        by_factor, by_channel = self.gate.relu(), self.channel_gate.relu()
+        by_factor, by_channel = _opening(self.log_gate), _opening(self.log_channel_gate)
         if self.training and self.sparsity and torch.is_grad_enabled():
+            self.calls += 1
+            counts = self.calls > self.warmup
             costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
-            self.penalize(self.sparsity * (costs @ by_factor + by_channel.sum() / 300))
+            self.penalize(self.sparsity * counts * (costs @ by_factor + by_channel.sum() / 300))
         shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
         gates = torch.cat(shared) * by_channel
-        outputs = self._fold_open(gates, x, plan, weight)
+        outputs = self._fold_open(by_factor, x, plan, weight)
         # What is switched off is 0, also where it has become infinite.
         return gates * torch.where(gates > 0, outputs, 0)
 
@@ -142,7 +156,7 @@ class MixAggregation(TreeAggregation):
         """All outputs; 0 for factors that are switched off, which are not computed."""
         if torch.compiler.is_compiling():  # what is computed may not hang on numbers there
             return self.fold_with(self.monoid, x, plan, weight)
-        is_open = torch.stack([part.any() for part in (gates > 0).split(self._widths)]).tolist()
+        is_open = (gates > 0).tolist()
         if all(is_open):
             return self.fold_with(self.monoid, x, plan, weight)
         factors = list(zip(self.monoid.factors, self._widths, is_open, strict=True))
@@ -165,6 +179,12 @@ class MixAggregation(TreeAggregation):
     def __repr__(self) -> str:
         settings = f", sparsity={self.sparsity}{self._settings()}"
         return f"{type(self).__name__}({self.monoid}{settings})"
+
+
+def _opening(log_gate: Tensor) -> Tensor:
+    """The gate, without a gradient where it is closed."""
+    gate = (STEEPNESS * log_gate).exp()
+    return torch.where(gate > CLOSED, gate, 0)
 
 
 def _features(in_channels: int, channels: int, scale: float) -> nn.Module:

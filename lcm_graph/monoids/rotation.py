@@ -20,12 +20,12 @@ class Rotation(Monoid):
     Each clock :math:`j` is turned by :math:`w_j \cdot x` turns by each element. Rotations of
     order 2 count parity, those of order 10 sums modulo 10; a clock learns by gradient descent which
     it is. What a gradient cannot do is to learn :math:`1/10` without an error, and an error of a
-    thousandth is lost after a hundred elements. So a clock whose weights all lie within ``snap`` of
-    multiples of :math:`1/m`, for one :math:`m` up to ``max_order``, turns by just these, counted in
-    whole steps: for elements of whole numbers (bits, counts, one-hot classes) its answer is then
-    exact at any size. While training, the gradient passes this rounding as if it were not there, so
-    that a clock can go on learning. Features are taken to be of the order of 1. Clocks without such
-    an order turn as learned.
+    thousandth is lost after a hundred elements. So a clock whose weights are all whole numbers of
+    steps of :math:`1/m` turn to within ``snap`` steps, for one :math:`m` up to ``max_order``, turns
+    by just these, counted in whole steps: for elements of whole numbers (bits, counts, one-hot
+    classes) its answer is then exact at any size. While training, the gradient passes this rounding
+    as if it were not there, so that a clock can go on learning. Features are taken to be of the
+    order of 1. Clocks without such an order turn as learned.
 
     The state is ``[n, clocks]``, float32 or wider: positions from 0 to the clock's order, which is
     1 turn where it has not snapped. ``lower`` gives ``[n, 2 clocks]``, cosines and sines. An empty
@@ -34,7 +34,8 @@ class Rotation(Monoid):
     Args:
         channels: features of an element.
         clocks: how many.
-        snap: the largest distance, in turns, from a multiple of ``1/m``; 0 for none.
+        snap: how far from a whole number of steps of ``1/m`` turn, in steps; 0 to snap nowhere. A
+            third of what sets of 16 elements would show.
         max_order: the largest ``m``.
 
     Raises:
@@ -44,16 +45,17 @@ class Rotation(Monoid):
     invertible = True
 
     def __init__(
-        self, channels: int, clocks: int = 32, snap: float = 0.003, max_order: int = 12
+        self, channels: int, clocks: int = 32, snap: float = 0.03, max_order: int = 12
     ) -> None:
         super().__init__(channels)
         self.clocks = check_positive("clocks", clocks)
         self.max_order = check_positive("max_order", max_order)
-        apart = 1 / (max_order * max(max_order - 1, 1))  # fractions of orders up to max_order are
-        if not isinstance(snap, (int, float)) or not 0 <= snap < apart / 2:
+        # Fractions a/m and b/n are at least 1/mn apart, and snap/m + snap/n has to be less.
+        most = 1 / max(2 * max_order - 1, 2)
+        if not isinstance(snap, (int, float)) or not 0 <= snap < most:
             raise ValueError(
-                f"'snap' must be from 0 to below {apart / 2:.3g}, half of what is between "
-                f"fractions up to 1/max_order (got {snap!r})"
+                f"'snap' must be from 0 to below {most:.3g}, so that no number is near fractions "
+                f"of two orders up to {max_order} (got {snap!r})"
             )
         self.snap = snap
         self.weight = nn.Parameter(torch.empty(clocks, channels))
@@ -71,7 +73,7 @@ class Rotation(Monoid):
             return orders
         for m in range(self.max_order, 0, -1):  # the smallest that will do comes last
             whole = (turns * m).round()
-            near = (turns * m - whole).abs().amax(1) <= self.snap * m
+            near = (turns * m - whole).abs().amax(1) <= self.snap
             # A clock of tiny weights stands for a small slope, not for nothing.
             orders = torch.where(near & whole.any(1), m, orders)
         return orders

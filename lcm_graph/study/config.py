@@ -11,7 +11,7 @@ from typing import Any
 from lcm_graph.datasets import SET_FUNCTIONS, SetFunction, set_function
 from lcm_graph.datasets.integer_sets import with_defaults
 from lcm_graph.study.subjects import SUBJECTS
-from lcm_graph.training.loop import KEEP, SCHEDULES
+from lcm_graph.training.loop import KEEP, OPTIMIZERS, SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class StudyConfig:
         seeds: of weights, data and order; the test sets differ from seed to seed too.
         hidden: width of the model.
         train_sets: number of training sets, of up to ``max_train_size`` elements.
-        epochs, batch_size, lr, schedule, clip_norm, keep: see :func:`lcm_graph.training.fit`.
+        epochs, batch_size, lr, optimizer, schedule, clip_norm, keep: see :func:`lcm_graph.training.fit`.
         max_train_size: largest training set; validation sets have twice as many elements.
         valid_sets: number of validation sets.
         test_sizes: sizes of test sets, one test each.
@@ -66,7 +66,7 @@ class StudyConfig:
         alone_sizes: sizes at which sets are also tested one by one, and in batches of all these
             sizes; none, or at least two.
         alone_sets: number of those sets, of each size.
-        rank_size: the test size by which subjects are ranked.
+        rank_sizes: the test sizes at which subjects are ranked, that of the first figure first.
         jobs: runs side by side, with one thread each.
 
     Raises:
@@ -81,6 +81,7 @@ class StudyConfig:
     epochs: int = 10
     batch_size: int = 128
     lr: float = 8e-3
+    optimizer: str = "amsgrad"
     schedule: str = "one_cycle"
     clip_norm: float | None = 1.0
     keep: str = "last"
@@ -91,7 +92,7 @@ class StudyConfig:
     max_test_elements: int = 4_000_000
     alone_sizes: tuple[int, ...] = ()
     alone_sets: int = 256
-    rank_size: int = 200
+    rank_sizes: tuple[int, ...] = (200,)
     jobs: int = 1
 
     def __post_init__(self) -> None:
@@ -118,9 +119,12 @@ class StudyConfig:
         _check_positive("lr", self.lr)
         if self.clip_norm is not None:
             _check_positive("clip_norm", self.clip_norm)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("keep", self.keep, KEEP)
-        check_choice("rank_size", self.rank_size, self.test_sizes)
+        check_distinct("rank_sizes", self.rank_sizes)
+        for size in self.rank_sizes:
+            check_choice("rank_sizes", size, self.test_sizes)
         for task in self.tasks:
             if self.max_train_size < task.set_function.min_size:
                 raise ValueError(

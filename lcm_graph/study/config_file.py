@@ -11,11 +11,11 @@ from typing import Any
 
 from lcm_graph.study.config import StudyConfig, TaskSpec, check_distinct
 
-PRESETS = ("smoke", "quick", "table2", "far", "full")
+PRESETS = ("smoke", "quick", "table2", "far", "far16", "full")
 """Configurations that ship with the package."""
 
 _TASK_KEYS = ("function", "bits", "sampling")
-_LISTS = ("subjects", "seeds", "test_sizes", "alone_sizes")
+_LISTS = ("subjects", "seeds", "test_sizes", "alone_sizes", "rank_sizes")
 
 
 def read_config(name: str) -> StudyConfig:

@@ -15,12 +15,12 @@ _ERROR = "relative associativity error"
 
 
 def draw_figures(
-    folder: Path, runs: Sequence[Run], train_sizes: tuple[int, int], rank_size: int
+    folder: Path, runs: Sequence[Run], train_sizes: tuple[int, int], size: int
 ) -> list[Path]:
     """Write all figures that the runs have something for.
 
     ``accuracy-TASK.png`` (against set size), ``associativity-TASK.png`` (error against epoch),
-    ``associativity-accuracy.png`` (error against accuracy at ``rank_size``, a point for each run)
+    ``error-and-accuracy.png`` (both for each run, the accuracy on sets of ``size``)
     and ``evaluation-time.png`` (against set size).
 
     Returns:
@@ -33,7 +33,7 @@ def draw_figures(
     return [
         *_accuracy(folder, runs, train_sizes),
         *_associativity(folder, runs),
-        *_associativity_and_accuracy(folder, runs, rank_size),
+        *_associativity_and_accuracy(folder, runs, size),
         *_time(folder, runs),
     ]
 
@@ -82,7 +82,7 @@ def _associativity_and_accuracy(folder: Path, runs: Sequence[Run], size: int) ->
             points.setdefault(run.subject, []).append((error, accuracy))
     if not points:
         return []
-    path = folder / "associativity-accuracy.png"
+    path = folder / "error-and-accuracy.png"
     label = f"accuracy on sets of {size}, a point for each task and seed"
     plot_points(path, points, xlabel=_ERROR, ylabel=label, log_x=True)
     return [path]

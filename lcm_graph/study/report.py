@@ -7,18 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lcm_graph.study.associativity_and_accuracy import associativity, gamma
 from lcm_graph.study.config import StudyConfig
 from lcm_graph.study.figures import draw_figures
+from lcm_graph.study.ranking import places_by_task, standings
 from lcm_graph.study.run_files import Run, finished_runs
 from lcm_graph.study.subjects import SUBJECTS
-from lcm_graph.study.summary import (
-    alone_and_batched,
-    by_size,
-    places_by_task,
-    standings,
-    trivial_accuracy,
+from lcm_graph.study.summary import alone_and_batched, by_size, trivial_accuracy
+from lcm_graph.study.tables import (
+    accuracy_table,
+    alone_table,
+    associativity_table,
+    cost_table,
+    rank_table,
 )
-from lcm_graph.study.tables import accuracy_table, alone_table, cost_table, rank_table
 from lcm_graph.training import write_atomically, write_results
 
 
@@ -47,25 +49,29 @@ def write_report(config: StudyConfig, out: Path, command: Sequence[str]) -> str:
         settings=asdict(config),
         results=_numbers(config, runs),
     )
-    figures = draw_figures(out / "figures", runs, _train_sizes(config), config.rank_size)
+    figures = draw_figures(out / "figures", runs, _train_sizes(config), config.rank_sizes[0])
     text = _text(config, runs, [path.relative_to(out).as_posix() for path in figures])
     write_atomically(out / "report.md", text.encode())
     return text
 
 
 def _text(config: StudyConfig, runs: Sequence[Run], figures: Sequence[str]) -> str:
-    size, all_runs = config.rank_size, len(config.runs())
     parts = [
         "# Study",
-        f"{len(runs)} of {all_runs} runs. Trained on sets of up to {config.max_train_size}; "
-        "accuracy is the mean ± unbiased standard deviation over seeds.",
-        f"## Ranks on sets of {size}",
-        rank_table(runs, size),
-        "\\* first, or its mean accuracy is within one standard error of the best mean.",
+        f"{len(runs)} of {len(config.runs())} runs. Trained on sets of up to "
+        f"{config.max_train_size}; accuracy is the mean ± unbiased standard deviation over seeds.",
+    ]
+    for size in config.rank_sizes:
+        parts += [f"## Ranks on sets of {size}", rank_table(runs, size)]
+    parts += [
+        "\\* first, or its mean accuracy is within one standard error of the best mean: that over "
+        "seeds, or over test sets where that is larger.",
         "## Accuracy by set size",
     ]
     for task in dict.fromkeys(run.task for run in runs):
         parts += [f"### {task}", accuracy_table(runs, task)]
+    if any(run.result["associativity_error"] for run in runs):
+        parts += ["## Associativity", *_associativity(config, runs)]
     if any(run.result["alone"] for run in runs):
         parts += [
             "## The same sets alone / in a batch with sets of the other sizes",
@@ -81,9 +87,24 @@ def _text(config: StudyConfig, runs: Sequence[Run], figures: Sequence[str]) -> s
     return "\n\n".join(parts) + "\n"
 
 
+def _associativity(config: StudyConfig, runs: Sequence[Run]) -> list[str]:
+    size = config.rank_sizes[0]
+    parts = [
+        "The relative associativity error on validation sets, after the first epoch and of the "
+        f"tested weights, beside the accuracy on sets of {size}; means over seeds. γ (Goodman and "
+        "Kruskal) is 1 where of any two runs the less associative is the less accurate, and -1 "
+        "where it is the more accurate."
+    ]
+    for task, lines in associativity(runs, size).items():
+        found = gamma(lines)
+        title = f"### {task}: " + ("one run" if found is None else f"γ = {found:.2f}")
+        parts += [title, associativity_table(lines, size)]
+    return parts
+
+
 def _numbers(config: StudyConfig, runs: Sequence[Run]) -> dict[str, Any]:
     """All that tables and figures show, and every run."""
-    placed = places_by_task(runs, config.rank_size)
+    placed = {size: places_by_task(runs, size) for size in config.rank_sizes}
     environments: list[dict[str, Any]] = []
     for run in runs:
         if run.environment not in environments:
@@ -95,10 +116,20 @@ def _numbers(config: StudyConfig, runs: Sequence[Run]) -> dict[str, Any]:
         "accuracy": by_size(runs, "accuracy"),
         "trivial": trivial_accuracy(runs),
         "places": {
-            task: {name: place._asdict() for name, place in subjects.items()}
-            for task, subjects in placed.items()
+            size: {
+                task: {name: place._asdict() for name, place in subjects.items()}
+                for task, subjects in tasks.items()
+            }
+            for size, tasks in placed.items()
         },
-        "standings": {name: standing._asdict() for name, standing in standings(placed).items()},
+        "standings": {
+            size: {name: standing._asdict() for name, standing in standings(tasks).items()}
+            for size, tasks in placed.items()
+        },
+        "associativity": {
+            task: {"gamma": gamma(lines), "subjects": [line._asdict() for line in lines]}
+            for task, lines in associativity(runs, config.rank_sizes[0]).items()
+        },
         "alone": alone_and_batched(runs),
         "runs": [
             {"task": run.task, "subject": run.subject, "seed": run.seed, **run.result}

@@ -15,7 +15,7 @@ from lcm_graph.training import environment, write_atomically
 from lcm_graph.training.loop import without_addresses
 
 _FORMAT = "lcm_graph.study/1"
-_IRRELEVANT = ("tasks", "subjects", "seeds", "rank_size", "jobs")  # to what one run finds
+_IRRELEVANT = ("tasks", "subjects", "seeds", "rank_sizes", "jobs")  # to what one run finds
 
 
 class Run(NamedTuple):

@@ -6,14 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from lcm_graph.study.associativity_and_accuracy import AssociativityLine
+from lcm_graph.study.ranking import places_by_task, standings
 from lcm_graph.study.run_files import Run
-from lcm_graph.study.summary import (
-    alone_and_batched,
-    by_size,
-    places_by_task,
-    standings,
-    trivial_accuracy,
-)
+from lcm_graph.study.summary import alone_and_batched, by_size, trivial_accuracy
 from lcm_graph.training import mean_std
 from lcm_graph.training.report import import_extra
 
@@ -37,7 +33,7 @@ def rank_table(runs: Sequence[Run], size: int) -> str:
     """Ranks at one size: subject × task, the best mean rank first.
 
     A star marks what is first or within noise of the first, see
-    :func:`lcm_graph.study.summary.places`; the last columns count these over tasks.
+    :func:`lcm_graph.study.ranking.places`; the last columns count these over tasks.
     """
     placed = places_by_task(runs, size)
     rows = []
@@ -65,6 +61,19 @@ def alone_table(runs: Sequence[Run]) -> str:
         change = max(test["change"] for test in line.values())
         rows.append([name, *cells, f"{change:.0e}"])
     return _markdown(["", *sizes, "largest change"], rows)
+
+
+def associativity_table(lines: Sequence[AssociativityLine], size: int) -> str:
+    """Relative associativity error and accuracy on sets of ``size``, of each subject."""
+    rows = [
+        [line.subject, _error(line.first), _error(line.last), mean_std(line.accuracy)]
+        for line in lines
+    ]
+    return _markdown(["", "error after epoch 1", "at the end", f"accuracy, {size}"], rows)
+
+
+def _error(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.3g}"
 
 
 def cost_table(runs: Sequence[Run]) -> str:

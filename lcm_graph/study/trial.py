@@ -13,6 +13,7 @@ from lcm_graph.study.config import StudyConfig, TaskSpec
 from lcm_graph.study.examine import examine, failed
 from lcm_graph.study.subjects import SUBJECTS, Subject
 from lcm_graph.training import Epoch, SetModel, SetTask, count_parameters, fit
+from lcm_graph.training.loop import OPTIMIZERS
 
 _VALID_SEED = 1_000_000  # of validation sets, apart from training's; the run's seed is added
 _WATCHED_SETS = 256  # validation sets on which associativity is measured
@@ -48,6 +49,7 @@ def train_and_test(config: StudyConfig, task: TaskSpec, subject: str, seed: int)
             SetTask(train, valid, batch_size=config.batch_size),
             epochs=config.epochs,
             lr=config.lr,
+            optimizer=OPTIMIZERS[config.optimizer],
             schedule=config.schedule,
             clip_norm=config.clip_norm,
             keep=config.keep,

@@ -32,6 +32,15 @@ def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer
     return torch.optim.Adam(parameters, lr=lr, fused=True)
 
 
+def amsgrad(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """The same with AMSGrad (Reddi et al., 2018): where a loss has fallen to nothing, Adam's steps
+    grow to the learning rate again, in directions that are noise; these do not."""
+    return torch.optim.Adam(parameters, lr=lr, fused=True, amsgrad=True)
+
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adam": adam, "amsgrad": amsgrad}
+
+
 def fit(
     model: nn.Module,
     task: Task,

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn import SAGEConv
 
 from lcm_graph import regularization
 from lcm_graph.aggregators import MixAggregation, MonoidAggregation
+from lcm_graph.aggregators.mix import CLOSED, STEEPNESS
 from lcm_graph.testing import Check, check_aggregation
 from tests.references import error
 
@@ -30,10 +31,25 @@ def parts(aggr: MixAggregation, out: Tensor) -> dict[str, Tensor]:
     return dict(zip(aggr.names, out.split(widths, dim=-1), strict=True))
 
 
-def close(aggr: MixAggregation, name: str, to: float = 0.0) -> None:
-    """Set the gate of one factor."""
+def set_gates(log_gate: Tensor, gates: Tensor) -> None:
     with torch.no_grad():
-        aggr.gate[aggr.names.index(name)] = to
+        log_gate.copy_(gates.log() / STEEPNESS)
+
+
+def set_gate(aggr: MixAggregation, name: str, to: float) -> None:
+    """Set the gate of one factor."""
+    place = aggr.names.index(name)
+    set_gates(aggr.log_gate[place], torch.tensor(to))
+
+
+def random_gates(aggr: MixAggregation) -> tuple[Tensor, Tensor]:
+    """Of factors and of channels, about a third of them closed."""
+    both = []
+    for log_gate in (aggr.log_gate, aggr.log_channel_gate):
+        gates = torch.empty_like(log_gate).uniform_(-1, 2).relu().detach()
+        set_gates(log_gate, gates)
+        both.append(gates)
+    return both[0], both[1]
 
 
 def suite() -> list[object]:
@@ -85,21 +101,20 @@ def test_output_width(kwargs: dict[str, int], left_out: set[str]) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
     aggr = mix(order="given", bracketing="canonical").double().train(training)
-    nn.init.uniform_(aggr.gate, -1, 2)
-    nn.init.uniform_(aggr.channel_gate, -1, 2)
+    by_factor, by_channel = random_gates(aggr)
     x = torch.randn(9, IN, dtype=torch.float64)
     found = parts(aggr, aggr(x, INDEX))
-    channels = parts(aggr, aggr.channel_gate.relu())
-    for name, factor, gate in zip(aggr.names, aggr.monoid.factors, aggr.gate, strict=True):
+    channels = parts(aggr, by_channel)
+    for name, factor, gate in zip(aggr.names, aggr.monoid.factors, by_factor, strict=True):
         alone = MonoidAggregation(factor)(x, INDEX)
-        assert error(found[name], gate.relu() * channels[name] * alone) < 1e-12, name
-        assert aggr.gates[name] == gate.relu().item(), name
+        assert error(found[name], gate * channels[name] * alone) < 1e-12, name
+        assert aggr.gates[name] == pytest.approx(gate.item()), name
 
 
-@pytest.mark.parametrize("to", [0.0, -1.0])
+@pytest.mark.parametrize("to", [0.0, 0.9 * CLOSED])
 def test_what_is_switched_off_is_zero_even_where_it_is_infinite(to: float) -> None:
     aggr = mix()
-    close(aggr, "sums", to)
+    set_gate(aggr, "sums", to)
     with torch.no_grad():
         aggr.monoid.factors[-1].get_parameter("module.weight").fill_(3e38)
     x = torch.rand(9, IN, requires_grad=True)
@@ -113,32 +128,76 @@ def test_what_is_switched_off_is_zero_even_where_it_is_infinite(to: float) -> No
     assert x.grad is not None and x.grad.isfinite().all()
     for name, parameter in aggr.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert aggr.gate.grad is not None
-    assert aggr.gate.grad[aggr.names.index("sums")] == 0, "a closed gate stays closed"
+    assert aggr.log_gate.grad is not None
+    assert aggr.log_gate.grad[aggr.names.index("sums")] == 0, "a closed gate stays closed"
+
+
+def test_factors_that_are_switched_off_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(x: Tensor) -> Tensor:
+        raise AssertionError("computed")
+
+    aggr, x = mix(), torch.randn(9, IN, requires_grad=True)
+    for factor in aggr.monoid.factors:
+        monkeypatch.setattr(factor, "lift", refuse)
+    for name in aggr.names:
+        with pytest.raises(AssertionError, match="computed"):
+            aggr(x, INDEX)
+        set_gate(aggr, name, 0.0)
+    out = aggr(x, INDEX)
+    assert torch.equal(out, torch.zeros(4, aggr.out_channels))
+    out.sum().backward()
+    assert x.grad is not None and x.grad.eq(0).all()
+    for name, parameter in aggr.named_parameters():
+        assert parameter.grad is not None and parameter.grad.eq(0).all(), name
+
+
+def test_compiled_with_closed_gates() -> None:
+    torch._dynamo.reset()
+    aggr = mix(order="given").eval()
+    x, ptr = torch.randn(9, IN), torch.tensor([0, 2, 2, 9])
+    random_gates(aggr)
+    expected = aggr(x, ptr=ptr)
+    assert error(torch.compile(aggr, backend="aot_eager")(x, ptr=ptr), expected) < 1e-6
 
 
 def test_regularization_pulls_gates_down() -> None:
-    aggr = mix(sparsity=0.5)
-    close(aggr, "rotations", 2.0)
-    close(aggr, "first", -1.0)
+    aggr = mix(sparsity=0.5, warmup=1)
+    set_gate(aggr, "rotations", 2.0)
+    set_gate(aggr, "first", 0.0)
     aggr(torch.randn(9, IN), INDEX)
     loss = aggr.regularization()
     channels = aggr.out_channels / 300
     assert loss.item() == pytest.approx(0.5 * (1 + 1 + 2 + 2 * 1 + 5 * 1 + channels))
     loss.backward()
-    assert aggr.gate.grad is not None and aggr.channel_gate.grad is not None
-    assert aggr.gate.grad.tolist() == [0.5, 0.5, 0, 0.5, 1, 2.5]
-    assert error(aggr.channel_gate.grad, torch.full((aggr.out_channels,), 0.5 / 300)) < 1e-6
-    gates = ("gate", "channel_gate")
+    by_factor, by_channel = aggr.log_gate.grad, aggr.log_channel_gate.grad
+    assert by_factor is not None and by_channel is not None
+    assert error(by_factor, STEEPNESS * torch.tensor([0.5, 0.5, 0, 1, 1, 2.5])) < 1e-6
+    assert error(by_channel, torch.full((aggr.out_channels,), STEEPNESS * 0.5 / 300)) < 1e-6
+    gates = ("log_gate", "log_channel_gate")
     assert all(p.grad is None for name, p in aggr.named_parameters() if name not in gates)
 
 
+def test_the_weight_of_gates_grows_from_nothing() -> None:
+    aggr = mix(sparsity=0.5, warmup=4)
+    x, losses = torch.randn(9, IN), []
+    for _ in range(6):
+        aggr(x, INDEX)
+        losses.append(aggr.regularization().item())
+    with torch.no_grad():
+        aggr(x, INDEX)
+    aggr.eval()(x, INDEX)
+    assert error(torch.tensor(losses) / losses[-1], torch.tensor([0.25, 0.5, 0.75, 1, 1, 1])) < 1e-6
+    assert aggr.calls == 6 and aggr.state_dict()["calls"] == 6
+    aggr.reset_parameters()
+    assert aggr.calls == 0
+
+
 def test_training_closes_what_is_not_needed() -> None:
-    aggr = mix(sparsity=0.1)
+    aggr = mix(sparsity=0.1, warmup=10)
     x = torch.randn(9, IN)
     target = x.new_zeros(4, 7).index_add_(0, INDEX, x[:, :1].expand(-1, 7))
     optimizer = torch.optim.Adam(aggr.parameters(), lr=0.02)
-    for _ in range(80):
+    for _ in range(200):
         optimizer.zero_grad()
         maxima = parts(aggr, aggr(x, INDEX))["maxima"]
         ((maxima - target).square().mean() + aggr.regularization()).backward()
@@ -178,7 +237,7 @@ def test_random_trees_while_training_by_default() -> None:
 
 def test_state_dict_round_trip() -> None:
     one, other = mix().eval(), mix().eval()
-    nn.init.uniform_(one.gate, -1, 2)
+    random_gates(one)
     x = torch.randn(9, IN)
     assert not torch.equal(one(x, INDEX), other(x, INDEX))
     other.load_state_dict(one.state_dict())
@@ -187,11 +246,10 @@ def test_state_dict_round_trip() -> None:
 
 def test_reset_parameters_opens_the_gates_and_draws_anew() -> None:
     aggr = mix()
-    nn.init.uniform_(aggr.gate, -1, 2)
-    nn.init.uniform_(aggr.channel_gate, -1, 2)
+    random_gates(aggr)
     weight = aggr.get_parameter("monoid.monoids.0.module.0.weight").detach().clone()
     aggr.reset_parameters()
-    assert (aggr.gate == 1).all() and (aggr.channel_gate == 1).all()
+    assert (aggr.log_gate == 0).all() and (aggr.log_channel_gate == 0).all()
     assert not torch.equal(aggr.get_parameter("monoid.monoids.0.module.0.weight"), weight)
 
 
@@ -202,7 +260,7 @@ def test_in_a_layer() -> None:
     out = conv(x, edges)
     assert out.shape == (6, 3)
     (out.square().mean() + regularization(conv)).backward()
-    assert aggr.gate.grad is not None and aggr.gate.grad.isfinite().all()
+    assert aggr.log_gate.grad is not None and aggr.log_gate.grad.isfinite().all()
 
 
 def test_repr() -> None:
@@ -218,7 +276,7 @@ def test_repr() -> None:
     ("name", "value"),
     [
         *[(name, value) for name in SIZES for value in (-1, 1.5)],
-        *[(name, 0) for name in ("hidden", "k", "heads", "clocks")],
+        *[(name, 0) for name in ("hidden", "k", "heads", "clocks", "warmup")],
         ("sparsity", -1.0),
         ("sparsity", float("nan")),
         ("order", "sorted"),

@@ -134,7 +134,7 @@ def test_learns_parity_on_small_sets_and_counts_large_ones() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("clocks", 0), ("max_order", -1), ("snap", -0.1), ("snap", 0.02), ("snap", "no")],
+    [("clocks", 0), ("max_order", -1), ("snap", -0.1), ("snap", 0.05), ("snap", "no")],
 )
 def test_bad_arguments(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"'{name}' must be"):

@@ -40,6 +40,6 @@ def tiny_config(**changes):
         "test_sets": 8,
         "alone_sizes": (2, 9),
         "alone_sets": 10,
-        "rank_size": 40,
+        "rank_sizes": (40,),
     }
     return StudyConfig(**(settings | changes))

@@ -59,7 +59,7 @@ def test_a_killed_study_goes_on(tmp_path):
         "epochs": 2,
         "test_sizes": [16],
         "test_sets": 8,
-        "rank_size": 16,
+        "rank_sizes": [16],
     }
     config, out = tmp_path / "mine.json", tmp_path / "out"
     config.write_text(json.dumps(content))
@@ -96,7 +96,7 @@ def test_the_folder_is_named_after_the_configuration(tmp_path, monkeypatch, caps
     [
         (
             ["--config", "none"],
-            "config must be one of smoke, quick, table2, far, full or a file (got 'none')",
+            "config must be one of smoke, quick, table2, far, far16, full or a file (got 'none')",
         ),
         (["--jobs", "0"], "--jobs must be at least 1 (got 0)"),
         (["--config", "smoke", "--tasks", "odd"], "tasks must be among second_minimum@4, majority"),

@@ -47,7 +47,10 @@ def test_bad_tasks(arguments, message):
         ({"schedule": "cosine"}, r"schedule must be among constant, one_cycle \(got 'cosine'\)"),
         ({"test_sizes": (40, "16")}, r"test_sizes must be an integer.*\(got '16'\)"),
         ({"alone_sizes": (4,)}, r"alone_sizes must be none or at least two, .*\(got 4\)"),
-        ({"rank_size": 41}, r"rank_size must be among 16, 40 \(got 41\)"),
+        ({"rank_sizes": (16, 41)}, r"rank_sizes must be among 16, 40 \(got 41\)"),
+        ({"rank_sizes": ()}, r"rank_sizes must name at least 1 \(got none\)"),
+        ({"optimizer": "sgd"}, r"optimizer must be among adam, amsgrad \(got 'sgd'\)"),
+        ({"keep": "first"}, r"keep must be among best, last \(got 'first'\)"),
         (
             {"tasks": (TaskSpec("kth_minimum", "kth_minimum"),), "max_train_size": 3},
             r"max_train_size must be at least 4 for task 'kth_minimum' \(got 3\)",

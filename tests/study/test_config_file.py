@@ -54,7 +54,7 @@ def test_bad_content(tmp_path, content, message):
 
 def test_no_file_and_no_json(tmp_path):
     with pytest.raises(
-        ValueError, match=r"smoke, quick, table2, far, full or a file \(got 'smok'\)"
+        ValueError, match=r"smoke, quick, table2, far, far16, full or a file \(got 'smok'\)"
     ):
         read_config("smok")
     (tmp_path / "bad.json").write_text("{")

@@ -21,7 +21,7 @@ def test_all_figures(tmp_path):
         "accuracy-two.png",
         "associativity-one.png",
         "associativity-two.png",
-        "associativity-accuracy.png",
+        "error-and-accuracy.png",
         "evaluation-time.png",
     ]
     for path in paths:

@@ -28,7 +28,9 @@ def test_report(tmp_path):
         config,
         {
             ("second_minimum@3", "sum"): made_up(0.5, diverged="loss is nan"),
-            ("second_minimum@3", "lcm"): made_up(0.75, associativity_error=0.2),
+            ("second_minimum@3", "lcm"): made_up(
+                0.75, associativity_error=0.2, associativity_by_epoch=[0.5, 0.2]
+            ),
             ("parity", "sum"): made_up(None, reasons={"40": "no memory"}),
         },
     )
@@ -49,8 +51,12 @@ def test_report(tmp_path):
     results = saved["results"]
     assert (results["finished"], results["planned"], len(results["runs"])) == (3, 4, 3)
     assert results["accuracy"]["second_minimum@3"]["lcm"]["40"] == [0.75]
-    assert results["places"]["second_minimum@3"]["lcm"]["rank"] == 1
-    assert results["places"]["parity"] == {}
+    assert results["places"]["40"]["second_minimum@3"]["lcm"]["rank"] == 1
+    assert results["places"]["40"]["parity"] == {}
+    assert results["standings"]["40"]["lcm"]["tasks"] == 1
+    (line,) = results["associativity"]["second_minimum@3"]["subjects"]
+    assert (line["first"], line["last"], line["accuracy"]) == (0.5, 0.2, [0.75])
+    assert "### second_minimum@3: one run" in text
     assert len(results["environments"]) == 1
 
 

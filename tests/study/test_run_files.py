@@ -29,7 +29,7 @@ def test_what_is_written_is_read(tmp_path):
     assert run is not None and run[:4] == ("second_minimum@3", "sum", 0, {"accuracy": {"16": 0.5}})
     assert run.environment.keys() == {"versions", "hardware"}
     assert finished_runs(tiny_config(), tmp_path) == [run]
-    assert finished_runs(tiny_config(jobs=3, rank_size=16, seeds=(0, 1)), tmp_path) == [run]
+    assert finished_runs(tiny_config(jobs=3, rank_sizes=(16,), seeds=(0, 1)), tmp_path) == [run]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "other"}'])

@@ -2,7 +2,14 @@
 
 import pytest
 
-from lcm_graph.study.tables import accuracy_table, alone_table, cost_table, rank_table
+from lcm_graph.study.associativity_and_accuracy import AssociativityLine
+from lcm_graph.study.tables import (
+    accuracy_table,
+    alone_table,
+    associativity_table,
+    cost_table,
+    rank_table,
+)
 from tests.study.made_up import made_up_run
 
 pytest.importorskip("tabulate", reason="the extra 'plots' is not installed")
@@ -59,6 +66,16 @@ def test_cost():
     header, _, *rows = cells(cost_table(RUNS))
     assert header == ["", "parameters", "training, s", "runs", "diverged"]
     assert rows == [["a", "10", "2.0", "3", "0"], ["b", "10", "2.0", "2", "1"]]
+
+
+def test_associativity():
+    lines = [
+        AssociativityLine("a", 0.5, 0.01234, [0.5, 1.0], [0.02, 0.00468]),
+        AssociativityLine("b", None, 2.0, [0.25], [2.0]),
+    ]
+    header, _, *rows = cells(associativity_table(lines, 200))
+    assert header == ["", "error after epoch 1", "at the end", "accuracy, 200"]
+    assert rows == [["a", "0.5", "0.0123", "0.750 ± 0.354"], ["b", "-", "2", "0.250"]]
 
 
 def test_nobody_has_a_rank():
