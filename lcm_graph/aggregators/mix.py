@@ -91,7 +91,9 @@ class MixAggregation(TreeAggregation):
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
         self.sparsity = check_loss_weight("sparsity", sparsity)
-        self.warmup = check_channels("warmup", warmup)
+        if not isinstance(warmup, int) or warmup < 0:
+            raise ValueError(f"'warmup' must be a whole number from 0 (got {warmup!r})")
+        self.warmup = warmup
 
         def lifted(name: str, monoid: Monoid) -> Lifted:
             assert monoid.channels is not None

@@ -57,7 +57,8 @@ class StudyConfig:
         seeds: of weights, data and order; the test sets differ from seed to seed too.
         hidden: width of the model.
         train_sets: number of training sets, of up to ``max_train_size`` elements.
-        epochs, batch_size, lr, optimizer, schedule, clip_norm, keep: see :func:`lcm_graph.training.fit`.
+        epochs, batch_size, lr, schedule, clip_norm, keep: see :func:`lcm_graph.training.fit`.
+        optimizer: ``"adam"`` or ``"amsgrad"``, see :func:`lcm_graph.training.amsgrad`.
         max_train_size: largest training set; validation sets have twice as many elements.
         valid_sets: number of validation sets.
         test_sizes: sizes of test sets, one test each.

@@ -14,6 +14,7 @@ from lcm_graph.training.experiments import train_molecules as train_molecules
 from lcm_graph.training.figures import plot_generalisation as plot_generalisation
 from lcm_graph.training.figures import plot_lines as plot_lines
 from lcm_graph.training.figures import plot_points as plot_points
+from lcm_graph.training.loop import amsgrad as amsgrad
 from lcm_graph.training.loop import fit as fit
 from lcm_graph.training.models import BitEmbedding as BitEmbedding
 from lcm_graph.training.models import MoleculeConv as MoleculeConv

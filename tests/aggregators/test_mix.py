@@ -161,7 +161,7 @@ def test_compiled_with_closed_gates() -> None:
 
 
 def test_regularization_pulls_gates_down() -> None:
-    aggr = mix(sparsity=0.5, warmup=1)
+    aggr = mix(sparsity=0.5, warmup=0)
     set_gate(aggr, "rotations", 2.0)
     set_gate(aggr, "first", 0.0)
     aggr(torch.randn(9, IN), INDEX)
@@ -177,16 +177,16 @@ def test_regularization_pulls_gates_down() -> None:
     assert all(p.grad is None for name, p in aggr.named_parameters() if name not in gates)
 
 
-def test_the_weight_of_gates_grows_from_nothing() -> None:
+def test_gates_cost_nothing_in_the_warm_up() -> None:
     aggr = mix(sparsity=0.5, warmup=4)
     x, losses = torch.randn(9, IN), []
     for _ in range(6):
         aggr(x, INDEX)
         losses.append(aggr.regularization().item())
+    assert losses[:4] == [0, 0, 0, 0] and losses[4] == losses[5] > 0
     with torch.no_grad():
         aggr(x, INDEX)
     aggr.eval()(x, INDEX)
-    assert error(torch.tensor(losses) / losses[-1], torch.tensor([0.25, 0.5, 0.75, 1, 1, 1])) < 1e-6
     assert aggr.calls == 6 and aggr.state_dict()["calls"] == 6
     aggr.reset_parameters()
     assert aggr.calls == 0
@@ -197,7 +197,7 @@ def test_training_closes_what_is_not_needed() -> None:
     x = torch.randn(9, IN)
     target = x.new_zeros(4, 7).index_add_(0, INDEX, x[:, :1].expand(-1, 7))
     optimizer = torch.optim.Adam(aggr.parameters(), lr=0.02)
-    for _ in range(200):
+    for _ in range(250):
         optimizer.zero_grad()
         maxima = parts(aggr, aggr(x, INDEX))["maxima"]
         ((maxima - target).square().mean() + aggr.regularization()).backward()
@@ -276,7 +276,9 @@ def test_repr() -> None:
     ("name", "value"),
     [
         *[(name, value) for name in SIZES for value in (-1, 1.5)],
-        *[(name, 0) for name in ("hidden", "k", "heads", "clocks", "warmup")],
+        *[(name, 0) for name in ("hidden", "k", "heads", "clocks")],
+        ("warmup", -1),
+        ("warmup", 0.5),
         ("sparsity", -1.0),
         ("sparsity", float("nan")),
         ("order", "sorted"),

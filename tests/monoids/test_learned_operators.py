@@ -305,6 +305,27 @@ def test_lattice_correction_starts_at_nothing() -> None:
     assert torch.equal(monoid.operator(a, b), plain.operator(a, b))
 
 
+def test_selection_hands_on_slots_as_they_came() -> None:
+    """Scores that grow with an element's first number pick the largest, whole, through 10 levels."""
+    monoid = SlotSelection(3, slots=1, hidden=1)
+    with torch.no_grad():
+        monoid.hidden.weight.copy_(torch.tensor([[1.0, 0, 0, 0, 0, 0]]))
+        monoid.hidden.bias.fill_(10)  # where gelu is the identity
+        monoid.score.weight.fill_(100)
+    x = torch.randn(1000, 3)
+    x[:, 0] = torch.randperm(1000)
+    out = monoid.lower(segment_reduce(monoid, monoid.lift(x)))
+    assert torch.equal(out[0], x[x[:, 0] == 999][0])
+
+
+def test_selection_keeps_within_its_elements() -> None:
+    x = torch.randn(1000, 8, dtype=torch.float64)
+    monoid = SlotSelection(8, slots=2).double()
+    out = monoid.lower(segment_reduce(monoid, monoid.lift(x))).view(2, 4)
+    slots = x.view(2000, 4)
+    assert (slots.amin(0) <= out).all() and (out <= slots.amax(0)).all()
+
+
 @pytest.mark.parametrize("monoid", [BinaryGRU(8), BinaryLSTM(8), PairAttention(8)], ids=repr)
 def test_normalized_states_have_one_scale(monoid: LearnedMonoid) -> None:
     wrapped = Normalized(copy.deepcopy(monoid)).double()
@@ -380,6 +401,10 @@ def test_bad_arguments() -> None:
         PairAttention(6)
     with pytest.raises(ValueError, match=r"'heads' must be a positive integer \(got 0\)"):
         PairAttention(4, heads=0)
+    with pytest.raises(ValueError, match=r"'slots' must divide 'channels' = 6 \(got 4\).*slots=2"):
+        SlotSelection(6)
+    with pytest.raises(ValueError, match=r"'slots' must be a positive integer \(got 0\)"):
+        SlotSelection(4, slots=0)
     with pytest.raises(ValueError, match=r"'hidden' must be a positive integer \(got 1.5\)"):
         PairAttention(4, hidden=1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"'monoid' must be a LearnedMonoid, .*\(got Sum\(2\)\)"):

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from lcm_graph.aggregators import FoldAggregation
-from lcm_graph.training import CheckpointError, fit, load_checkpoint
+from lcm_graph.training import CheckpointError, amsgrad, fit, load_checkpoint
+from lcm_graph.training.loop import adam
 from tests.training.line import Line, make_model
 
 
@@ -56,6 +57,39 @@ def test_maximize_picks_the_largest():
 
     result = fit(make_model(), Rising(), epochs=5)
     assert result.best_valid == max(epoch.valid for epoch in result.history)
+
+
+def test_keeps_the_last():
+    model = make_model()
+    seen = []
+
+    class Worsening(Line):
+        def evaluate(self, model, split):
+            return float(len(seen))
+
+    result = fit(
+        model,
+        Worsening(),
+        epochs=3,
+        keep="last",
+        after_epoch=lambda _: seen.append(next(model.parameters()).clone()),
+    )
+    assert (result.best_epoch, result.best_valid) == (3, 2.0)
+    assert torch.equal(next(model.parameters()), seen[-1])
+
+
+def test_amsgrad_comes_to_rest_where_the_gradient_vanishes():
+    """Adam's steps are as large as ever some hundred steps after the gradient has shrunk."""
+    moved = {}
+    for make in (adam, amsgrad):
+        x = nn.Parameter(torch.zeros(1))
+        optimizer = make([x], lr=0.1)
+        for step in range(3000):
+            before = x.item()
+            x.grad = torch.tensor([1.0 if step < 10 else 1e-6])
+            optimizer.step()
+        moved[make] = abs(x.item() - before)
+    assert moved[adam] > 1e-3 > 1e-5 > moved[amsgrad]
 
 
 @pytest.mark.parametrize("maximize", [True, False])
@@ -198,6 +232,7 @@ def test_validation_not_finite():
         ({"epochs": 0}, r"epochs must be at least 1 \(got 0\)"),
         ({"seed": -1}, r"seed must not be negative \(got -1\)"),
         ({"schedule": "cosine"}, r"schedule must be one of constant, one_cycle \(got 'cosine'\)"),
+        ({"keep": "first"}, r"keep must be one of best, last \(got 'first'\)"),
         ({"resume": True}, r"resume needs checkpoint"),
     ],
 )
