@@ -5,7 +5,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 EXTRAS := test,lint
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test lint bench study clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,6 +36,12 @@ bench: $(INSTALLED)  ## measure against PyG; writes benchmarks/results (LCM_DATA
 	$(BIN)/python -m benchmarks.aggregators
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.closed_forms
+
+study: $(INSTALLED)  ## hours: all that docs/unbounded_sets.md tells; goes on after a kill
+	for name in far16 table2 far full; do \
+		$(BIN)/lcm-graph study --config $$name --out docs/study/$$name || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.unbounded_sets
 
 clean:  ## remove what the other targets made
 	rm -rf .venv build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from typing import Any, TypeVar
@@ -28,6 +30,8 @@ def run_all(
     With more than one job, each runs in a process of its own with as many threads as this one
     uses; function, arguments and results must pickle. Small models gain more from a second process
     than from a second thread.
+
+    Workers end when this process does, however that comes.
 
     Args:
         function: what to call.
@@ -84,6 +88,15 @@ def _start_worker(threads: int, epochs_done: Any) -> None:
     global _epochs_done
     _epochs_done = epochs_done
     torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when the process that started it is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _on_terminal() -> bool:

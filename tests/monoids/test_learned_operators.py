@@ -306,7 +306,7 @@ def test_lattice_correction_starts_at_nothing() -> None:
 
 
 def test_selection_hands_on_slots_as_they_came() -> None:
-    """Scores that grow with an element's first number pick the largest, whole, through 10 levels."""
+    """Scores that grow with the first number pick the largest, whole, through 10 levels."""
     monoid = SlotSelection(3, slots=1, hidden=1)
     with torch.no_grad():
         monoid.hidden.weight.copy_(torch.tensor([[1.0, 0, 0, 0, 0, 0]]))

@@ -61,7 +61,7 @@ def test_maximize_picks_the_largest():
 
 def test_keeps_the_last():
     model = make_model()
-    seen = []
+    seen: list[torch.Tensor] = []
 
     class Worsening(Line):
         def evaluate(self, model, split):
@@ -78,18 +78,18 @@ def test_keeps_the_last():
     assert torch.equal(next(model.parameters()), seen[-1])
 
 
-def test_amsgrad_comes_to_rest_where_the_gradient_vanishes():
-    """Adam's steps are as large as ever some hundred steps after the gradient has shrunk."""
+def test_amsgrad_rests_where_the_gradient_has_shrunk():
+    """Adam forgets how large it was, and takes steps of the learning rate again."""
     moved = {}
     for make in (adam, amsgrad):
         x = nn.Parameter(torch.zeros(1))
         optimizer = make([x], lr=0.1)
-        for step in range(3000):
+        for step in range(12_000):
             before = x.item()
-            x.grad = torch.tensor([1.0 if step < 10 else 1e-6])
+            x.grad = torch.tensor([1.0 if step < 10 else 1e-3])
             optimizer.step()
         moved[make] = abs(x.item() - before)
-    assert moved[adam] > 1e-3 > 1e-5 > moved[amsgrad]
+    assert moved[adam] > 0.05 and moved[amsgrad] < 0.002
 
 
 @pytest.mark.parametrize("maximize", [True, False])

@@ -1,6 +1,11 @@
 """Runs side by side give what runs one after the other give."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +29,40 @@ def test_results_come_in_order_then_the_error(jobs):
 def test_bad_jobs():
     with pytest.raises(ValueError, match=r"jobs must be at least 1 \(got 0\)"):
         run_all(divide, [(1, 1)], jobs=0)
+
+
+def stay(folder):
+    (folder / str(os.getpid())).touch()
+    time.sleep(300)
+
+
+def is_there(pid):
+    """A process that has ended, but that nobody has asked after, counts as gone."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    code = (
+        "from pathlib import Path\n"
+        "from lcm_graph.training import run_all\n"
+        "from tests.training.test_parallel import stay\n"
+        f"list(run_all(stay, [(Path({str(tmp_path)!r}),)] * 2, jobs=2))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    try:
+        deadline = time.monotonic() + 120
+        while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
+            assert parent.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        assert all(map(is_there, workers))
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    deadline = time.monotonic() + 30
+    while any(map(is_there, workers)):
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.1)
