@@ -27,13 +27,13 @@ COSTS = {"sums": 5.0, "learned": 2.0}
 """What a factor's open gate costs, if not 1."""
 
 SCALES = {"statistics": 32.0, "maxima": 16.0}
-"""Of features: means and maxima of a few small numbers lie close together, and what is to tell them
-apart would take long to grow steep enough."""
+"""What outputs are multiplied by: means and maxima of a few small numbers lie close together, and
+what is to tell them apart would take long to grow steep enough."""
 
 STEEPNESS, CLOSED = 10.0, 3e-3
-"""A gate is ``exp(STEEPNESS · log_gate)``, and 0 below ``CLOSED``. So an optimiser's step changes
-it by a few per cent, wherever it is: in steps of one size, a gate that is needed and nearly closed,
-since the next layer makes up for it, would be closed by accident."""
+"""A gate is ``exp(STEEPNESS · log_gate)``, and 0 below ``CLOSED``. So a step of Adam changes it by
+a few per cent, wherever it is: in steps of one size, a gate that is needed and nearly closed, since
+the next layer makes up for it, would be closed by accident."""
 
 
 class MixAggregation(TreeAggregation):
@@ -43,7 +43,8 @@ class MixAggregation(TreeAggregation):
     features; the first elements in learned orders, and rotations. Each factor has a gate, and so
     has each number that it hands out; the gates' sum is a regularisation loss. What a task does not
     need is switched off altogether, so that it cannot disturb the answer where sets are larger than
-    those it was trained on. A gate that has closed stays closed, and a factor behind a closed gate
+    those it was trained on. Weight decay is better kept from ``log_gate`` and ``log_channel_gate``,
+    whose 0 is an open gate. A gate that has closed stays closed, and a factor behind a closed gate
     costs no time: which are open is read in each call, but for compiled models, which compute all
     factors. Most costs what is least at home there: sums, which grow with the set, and the learned
     operator, which is not associative (see :data:`COSTS`).
@@ -54,7 +55,7 @@ class MixAggregation(TreeAggregation):
         k: elements to keep in each learned order.
         heads: learned orders.
         clocks: rotations.
-        learned: channels of the slot selection (of 4 slots, if 4 divides them); 0 for none.
+        learned: channels of the slot selection, of ``gcd(learned, 4)`` slots; 0 for none.
         sums: features that are summed; 0 for none.
         sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
             of single numbers weigh a 300th of it.
@@ -65,11 +66,13 @@ class MixAggregation(TreeAggregation):
         **training: see :class:`TreeAggregation`, for the learned operator.
 
     Raises:
-        ValueError: a size is not a positive integer, or ``sparsity`` is negative.
+        ValueError: a size is not a positive integer, or ``sparsity`` or ``warmup`` is negative.
     """
 
     gathers = True
-    calls: Tensor
+    training_calls: Tensor
+    closed: Tensor
+    channel_closed: Tensor
 
     def __init__(
         self,
@@ -91,25 +94,20 @@ class MixAggregation(TreeAggregation):
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
         self.sparsity = check_loss_weight("sparsity", sparsity)
-        if not isinstance(warmup, int) or warmup < 0:
+        if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
             raise ValueError(f"'warmup' must be a whole number from 0 (got {warmup!r})")
         self.warmup = warmup
 
-        def lifted(name: str, monoid: Monoid) -> Lifted:
-            assert monoid.channels is not None
-            features = _features(in_channels, monoid.channels, SCALES.get(name, 1.0))
-            return Lifted(features, monoid, in_channels)
-
         factors: dict[str, Monoid] = {
-            "statistics": lifted("statistics", Moments(hidden)),
-            "maxima": lifted("maxima", Max(hidden)),
+            "statistics": Lifted(_features(in_channels, hidden), Moments(hidden), in_channels),
+            "maxima": Lifted(_features(in_channels, hidden), Max(hidden), in_channels),
             "first": KeyedTopK(in_channels, k, heads),
             "rotations": Rotation(in_channels, clocks),
         }
         if learned:
             slots = math.gcd(check_channels("learned", learned), 4)
             operator = SlotSelection(learned, slots)
-            factors["learned"] = lifted("learned", operator)
+            factors["learned"] = Lifted(_features(in_channels, learned), operator, in_channels)
         if sums:
             check_channels("sums", sums)
             factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
@@ -117,7 +115,10 @@ class MixAggregation(TreeAggregation):
         self.monoid = Product(*factors.values())
         self.log_gate = nn.Parameter(torch.zeros(len(factors)))
         self.log_channel_gate = nn.Parameter(torch.zeros(self.out_channels))
-        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("training_calls", torch.zeros((), dtype=torch.long))
+        # Closed for good: weight decay would open a gate again, by pulling its logarithm to 0.
+        self.register_buffer("closed", torch.zeros(len(factors), dtype=torch.bool))
+        self.register_buffer("channel_closed", torch.zeros(self.out_channels, dtype=torch.bool))
 
     @property
     def out_channels(self) -> int:
@@ -131,28 +132,46 @@ class MixAggregation(TreeAggregation):
     @property
     def gates(self) -> dict[str, float]:
         """How far each factor is open; 0 if it is switched off."""
-        return dict(zip(self.names, _opening(self.log_gate.detach()).tolist(), strict=True))
+        gates = _opening(self.log_gate.detach(), self.closed)
+        return dict(zip(self.names, gates.tolist(), strict=True))
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.monoid.reset_parameters()
         nn.init.zeros_(self.log_gate)
         nn.init.zeros_(self.log_channel_gate)
-        self.calls.zero_()
+        self.training_calls.zero_()
+        self.closed.zero_()
+        self.channel_closed.zero_()
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
-        by_factor, by_channel = _opening(self.log_gate), _opening(self.log_channel_gate)
-        if self.training and self.sparsity and torch.is_grad_enabled():
-            self.calls += 1
-            counts = self.calls > self.warmup
-            costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
-            self.penalize(self.sparsity * counts * (costs @ by_factor + by_channel.sum() / 300))
+        by_factor = _opening(self.log_gate, self.closed)
+        by_channel = _opening(self.log_channel_gate, self.channel_closed)
+        if self.training and torch.is_grad_enabled():
+            self._note_closed(by_factor, by_channel)
+            if self.sparsity:
+                is_warm = self.training_calls > self.warmup
+                costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
+                total = costs @ by_factor + by_channel.sum() / 300
+                self.penalize(self.sparsity * is_warm * total)
         shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
         gates = torch.cat(shared) * by_channel
         outputs = self._fold_open(by_factor, x, plan, weight)
+        scales = [
+            gates.new_full((w,), SCALES.get(name, 1.0))
+            for name, w in zip(self.names, self._widths, strict=True)
+        ]
         # What is switched off is 0, also where it has become infinite.
-        return gates * torch.where(gates > 0, outputs, 0)
+        return gates * torch.cat(scales) * torch.where(gates > 0, outputs, 0)
+
+    @torch.no_grad()
+    def _note_closed(self, by_factor: Tensor, by_channel: Tensor) -> None:
+        if torch._C._current_graph_task_id() != -1:
+            return  # what activation checkpointing repeats in the backward pass does not count
+        self.training_calls += 1
+        self.closed.copy_(by_factor == 0)
+        self.channel_closed.copy_(by_channel == 0)
 
     def _fold_open(self, gates: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         """All outputs; 0 for factors that are switched off, which are not computed."""
@@ -179,34 +198,15 @@ class MixAggregation(TreeAggregation):
         return torch.cat(parts, dim=-1)
 
     def __repr__(self) -> str:
-        settings = f", sparsity={self.sparsity}{self._settings()}"
+        settings = f", sparsity={self.sparsity}, warmup={self.warmup}{self._settings()}"
         return f"{type(self).__name__}({self.monoid}{settings})"
 
 
-def _opening(log_gate: Tensor) -> Tensor:
+def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:
     """The gate, without a gradient where it is closed."""
     gate = (STEEPNESS * log_gate).exp()
-    return torch.where(gate > CLOSED, gate, 0)
+    return torch.where((gate > CLOSED) & ~closed, gate, 0)
 
 
-def _features(in_channels: int, channels: int, scale: float) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(in_channels, channels),
-        nn.GELU(),
-        nn.Linear(channels, channels),
-        _Scaled(scale),
-    )
-
-
-class _Scaled(nn.Module):
-    """What comes in, ``scale`` times."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * x
-
-    def extra_repr(self) -> str:
-        return str(self.scale)
+def _features(in_channels: int, channels: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(in_channels, channels), nn.GELU(), nn.Linear(channels, channels))

@@ -34,8 +34,8 @@ class Rotation(Monoid):
     Args:
         channels: features of an element.
         clocks: how many.
-        snap: how far from a whole number of steps of ``1/m`` turn, in steps; 0 to snap nowhere. A
-            third of what sets of 16 elements would show.
+        snap: how far from a whole number of steps of ``1/m`` turn, in steps; 0 to snap nowhere.
+            At 0.03, errors that sets of 16 elements hide, less than half a step in all, are mended.
         max_order: the largest ``m``.
 
     Raises:

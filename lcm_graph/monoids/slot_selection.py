@@ -10,6 +10,7 @@ from torch.nn.functional import gelu
 
 from lcm_graph.monoids.base import check_positive
 from lcm_graph.monoids.learned import LearnedMonoid
+from lcm_graph.monoids.mean import count_dtype
 
 
 class SlotSelection(LearnedMonoid):
@@ -51,7 +52,8 @@ class SlotSelection(LearnedMonoid):
         if channels % slots:
             raise ValueError(
                 f"'slots' must divide 'channels' = {channels} (got {slots}); "
-                f"take slots={math.gcd(channels, slots)}, or other channels"
+                f"take lambda channels: SlotSelection(channels, slots={math.gcd(channels, slots)}) "
+                "for an operator, or other channels"
             )
         hidden = 4 * channels if hidden is None else check_positive("hidden", hidden)
         self.hidden = nn.Linear(2 * channels, hidden)
@@ -71,16 +73,20 @@ class SlotSelection(LearnedMonoid):
         )
 
     def operator(self, a: Tensor, b: Tensor) -> Tensor:
-        sharpness = self.log_sharpness.exp()
-        score_a, score_b = sharpness * self._scores(a, b), sharpness * self._scores(b, a)
-        # One softmax over both, in which neither comes first: swapping them changes no rounding.
-        highest = torch.maximum(score_a.amax(2, keepdim=True), score_b.amax(2, keepdim=True))
-        share_a = (score_a - highest.detach()).exp()
-        share_b = (score_b - highest.detach()).exp()
-        total = share_a.sum(2, keepdim=True) + share_b.sum(2, keepdim=True)
-        with torch.autocast(a.device.type, enabled=False):  # what is picked is not to be rounded
-            share_a, share_b = (share_a / total).to(a.dtype), (share_b / total).to(a.dtype)
-            return (share_a @ self._split(a) + share_b @ self._split(b)).flatten(1)
+        own, other = self._scores(a, b), self._scores(b, a)
+        # A softmax and what it picks are not to be rounded: at each level the error would grow.
+        with torch.autocast(a.device.type, enabled=False):
+            dtype = count_dtype(a.dtype)
+            sharpness = self.log_sharpness.to(dtype).exp()
+            score_a, score_b = sharpness * own.to(dtype), sharpness * other.to(dtype)
+            # One softmax over both, in which neither comes first: swapping changes no rounding.
+            highest = torch.maximum(score_a.amax(2, keepdim=True), score_b.amax(2, keepdim=True))
+            share_a = (score_a - highest.detach()).exp()
+            share_b = (score_b - highest.detach()).exp()
+            total = share_a.sum(2, keepdim=True) + share_b.sum(2, keepdim=True)
+            slots_a, slots_b = self._split(a.to(dtype)), self._split(b.to(dtype))
+            picked = (share_a / total) @ slots_a + (share_b / total) @ slots_b
+            return picked.flatten(1).to(a.dtype)
 
     def _scores(self, own: Tensor, other: Tensor) -> Tensor:
         """For each slot of the pair, those of ``own``: ``[n, slots, slots]``."""

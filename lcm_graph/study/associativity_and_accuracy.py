@@ -19,51 +19,59 @@ class AssociativityLine(NamedTuple):
             was never finite.
         last: that of the tested weights.
         accuracy: of each seed, at one size.
-        errors: that of the tested weights, of each of these seeds.
+        errors: that of the tested weights, of each seed; None where there is none: training
+            diverged, or nothing that is not associative was left.
     """
 
     subject: str
     first: float | None
     last: float
     accuracy: list[float]
-    errors: list[float]
+    errors: list[float | None]
 
 
 def associativity(runs: Sequence[Run], size: int) -> dict[str, list[AssociativityLine]]:
     """task -> subjects with an error that is not 0, from the most to the least accurate."""
-    collected: dict[str, dict[str, list[tuple[float | None, float, float]]]] = {}
+    collected: dict[str, dict[str, list[tuple[float | None, float | None, float]]]] = {}
     for run in runs:
-        error, accuracy = run.result["associativity_error"], run.result["accuracy"].get(str(size))
-        if error and accuracy is not None:
-            first = run.result["associativity_by_epoch"][0]
-            subjects = collected.setdefault(run.task, {})
-            subjects.setdefault(run.subject, []).append((first, error, accuracy))
-    found = {}
+        accuracy = run.result["accuracy"].get(str(size))
+        if accuracy is not None:
+            first, *_ = run.result["associativity_by_epoch"] or [None]
+            seed = (first or None, run.result["associativity_error"] or None, accuracy)
+            collected.setdefault(run.task, {}).setdefault(run.subject, []).append(seed)
+    found: dict[str, list[AssociativityLine]] = {}
     for task, subjects in collected.items():
-        lines = []
         for name, seeds in subjects.items():
             firsts = [first for first, _, _ in seeds if first is not None]
             errors = [error for _, error, _ in seeds]
-            lines.append(
-                AssociativityLine(
+            last = [error for error in errors if error is not None]
+            if last:
+                line = AssociativityLine(
                     name,
                     statistics.fmean(firsts) if firsts else None,
-                    statistics.fmean(errors),
+                    statistics.fmean(last),
                     [accuracy for _, _, accuracy in seeds],
                     errors,
                 )
-            )
-        found[task] = sorted(lines, key=lambda line: -statistics.fmean(line.accuracy))
+                found.setdefault(task, []).append(line)
+    for lines in found.values():
+        lines.sort(key=lambda line: -statistics.fmean(line.accuracy))
     return found
 
 
 def gamma(lines: Sequence[AssociativityLine]) -> float | None:
-    """Goodman and Kruskal's γ between associativity and accuracy, over the pairs of all runs.
+    """Goodman and Kruskal's γ between associativity and accuracy, over the pairs of all runs that
+    have an error.
 
     1: of any two runs, that with the larger error is less accurate; -1: it is more accurate. Pairs
     with equal errors or accuracies do not count; None if there are no others.
     """
-    runs = [pair for line in lines for pair in zip(line.errors, line.accuracy, strict=True)]
+    runs = [
+        (error, accuracy)
+        for line in lines
+        for error, accuracy in zip(line.errors, line.accuracy, strict=True)
+        if error is not None
+    ]
     agreeing = disagreeing = 0
     for (error, accuracy), (other_error, other_accuracy) in itertools.combinations(runs, 2):
         sign = (error - other_error) * (accuracy - other_accuracy)

@@ -67,7 +67,8 @@ class StudyConfig:
         alone_sizes: sizes at which sets are also tested one by one, and in batches of all these
             sizes; none, or at least two.
         alone_sets: number of those sets, of each size.
-        rank_sizes: the test sizes at which subjects are ranked, that of the first figure first.
+        rank_sizes: the test sizes at which subjects are ranked; the first of them also stands
+            beside associativity errors.
         jobs: runs side by side, with one thread each.
 
     Raises:

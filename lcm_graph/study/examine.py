@@ -56,6 +56,10 @@ def failed(config: StudyConfig, task: TaskSpec, subject: Subject) -> dict[str, A
     return {
         **{key: dict.fromkeys(reasons) for key in SizeTest._fields},
         "accuracy": {size: None if reason else 0.0 for size, reason in reasons.items()},
+        "test_sets": {
+            size: None if reason else config.num_test_sets(int(size))
+            for size, reason in reasons.items()
+        },
         "reasons": {size: reason for size, reason in reasons.items() if reason},
         "alone": {},
     }

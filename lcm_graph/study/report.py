@@ -97,7 +97,7 @@ def _associativity(config: StudyConfig, runs: Sequence[Run]) -> list[str]:
     ]
     for task, lines in associativity(runs, size).items():
         found = gamma(lines)
-        title = f"### {task}: " + ("one run" if found is None else f"γ = {found:.2f}")
+        title = f"### {task}: γ " + ("is not defined" if found is None else f"= {found:.2f}")
         parts += [title, associativity_table(lines, size)]
     return parts
 

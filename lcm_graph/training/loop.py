@@ -111,7 +111,7 @@ def fit(
     settings = {
         "model": without_addresses(model),
         "task": without_addresses(task),
-        "optimizer": type(made).__name__,
+        "optimizer": _described(made),
         "lr": lr,
         "schedule": schedule,
         "clip_norm": clip_norm,
@@ -251,6 +251,11 @@ class _Run:
                 f"cannot resume from {path}: it holds {len(state['history'])} epochs, more than "
                 f"epochs={epochs}; ask for at least as many, or start without resume"
             )
+
+
+def _described(optimizer: torch.optim.Optimizer) -> str:
+    settings = sorted((name, value) for name, value in optimizer.defaults.items() if name != "lr")
+    return f"{type(optimizer).__name__} {dict(settings)}"
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, list[int]]:

@@ -52,9 +52,10 @@ class FitResult:
 
     Attributes:
         history: one entry per epoch.
-        best_epoch: epoch (from 1) with the best validation metric, the last on ties: what is right
-            on every validation set may still become sparser or more precise.
-        best_valid: that metric.
+        best_epoch: epoch (from 1) whose weights were kept: that with the best validation metric,
+            the last on ties, since what is right on every validation set may still become sparser
+            or more precise; or the last of all, if that was asked for.
+        best_valid: its validation metric.
     """
 
     history: list[Epoch]

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import SAGEConv
 
 from lcm_graph import regularization
 from lcm_graph.aggregators import MixAggregation, MonoidAggregation
-from lcm_graph.aggregators.mix import CLOSED, STEEPNESS
+from lcm_graph.aggregators.mix import CLOSED, SCALES, STEEPNESS
 from lcm_graph.testing import Check, check_aggregation
 from tests.references import error
 
@@ -107,7 +108,8 @@ def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
     channels = parts(aggr, by_channel)
     for name, factor, gate in zip(aggr.names, aggr.monoid.factors, by_factor, strict=True):
         alone = MonoidAggregation(factor)(x, INDEX)
-        assert error(found[name], gate * channels[name] * alone) < 1e-12, name
+        scale = SCALES.get(name, 1.0)
+        assert error(found[name], scale * gate * channels[name] * alone) < 1e-12, name
         assert aggr.gates[name] == pytest.approx(gate.item()), name
 
 
@@ -151,13 +153,18 @@ def test_factors_that_are_switched_off_are_not_computed(monkeypatch: pytest.Monk
         assert parameter.grad is not None and parameter.grad.eq(0).all(), name
 
 
-def test_compiled_with_closed_gates() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_compiled_with_closed_gates(training: bool) -> None:
     torch._dynamo.reset()
-    aggr = mix(order="given").eval()
+    aggr = mix(order="given", bracketing="canonical", warmup=1).train(training)
     x, ptr = torch.randn(9, IN), torch.tensor([0, 2, 2, 9])
     random_gates(aggr)
-    expected = aggr(x, ptr=ptr)
-    assert error(torch.compile(aggr, backend="aot_eager")(x, ptr=ptr), expected) < 1e-6
+    compiled = torch.compile(aggr, backend="aot_eager")
+    for _ in range(2):
+        expected, loss = aggr(x, ptr=ptr), aggr.regularization()
+        assert error(compiled(x, ptr=ptr), expected) < 1e-6
+        aggr.regularization()
+    assert (loss > 0) == training and aggr.training_calls == 4 * training
 
 
 def test_regularization_pulls_gates_down() -> None:
@@ -187,9 +194,50 @@ def test_gates_cost_nothing_in_the_warm_up() -> None:
     with torch.no_grad():
         aggr(x, INDEX)
     aggr.eval()(x, INDEX)
-    assert aggr.calls == 6 and aggr.state_dict()["calls"] == 6
+    assert aggr.training_calls == 6 and aggr.state_dict()["training_calls"] == 6
     aggr.reset_parameters()
-    assert aggr.calls == 0
+    assert aggr.training_calls == 0
+
+
+def test_what_checkpointing_repeats_does_not_count() -> None:
+    aggr, x = mix(), torch.randn(9, IN, requires_grad=True)
+    checkpoint(aggr, x, INDEX, use_reentrant=False).sum().backward()
+    assert aggr.training_calls == 1
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW])
+def test_weight_decay_opens_no_closed_gate(optimizer: type[torch.optim.Optimizer]) -> None:
+    aggr, x = mix(warmup=0), torch.randn(9, IN)
+    set_gate(aggr, "sums", 0.99 * CLOSED)
+    with torch.no_grad():
+        aggr.log_channel_gate[0] = aggr.log_gate[-1]
+    made = optimizer(aggr.parameters(), lr=0.01, weight_decay=0.5)  # type: ignore[call-arg]
+    for _ in range(50):
+        made.zero_grad()
+        (aggr(x, INDEX).square().sum() + aggr.regularization()).backward()
+        made.step()
+    for gate in (aggr.log_gate[-1], aggr.log_channel_gate[0]):
+        assert (STEEPNESS * gate).exp() > CLOSED
+    assert aggr.gates["sums"] == 0
+    out = aggr.eval()(x, INDEX)
+    assert parts(aggr, out)["sums"].eq(0).all() and out[:, 0].eq(0).all()
+    other = mix().eval()
+    other.load_state_dict(aggr.state_dict())
+    assert torch.equal(other(x, INDEX), out)
+    aggr.reset_parameters()
+    assert aggr.gates["sums"] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision(dtype: torch.dtype) -> None:
+    aggr = mix(sums=0).eval()
+    x = torch.randn(5000, IN)
+    expected = parts(aggr, aggr(x, ptr=torch.tensor([0, 5000])))
+    out = aggr.to(dtype)(x.to(dtype), ptr=torch.tensor([0, 5000]))
+    found = parts(aggr, out)
+    assert out.dtype == dtype and out.isfinite().all()
+    for name in ("statistics", "maxima"):
+        assert error(found[name].float(), expected[name]) < 0.1
 
 
 def test_training_closes_what_is_not_needed() -> None:
@@ -267,6 +315,7 @@ def test_repr() -> None:
     text = repr(mix(associativity=0.5))
     assert text.startswith("MixAggregation(Product(Lifted(")
     assert text.endswith("order='random', bracketing='random', associativity=0.5)")
+    assert "sparsity=0.03, warmup=1000" in text  # two mixes that learn apart look apart
     for factor in ("Moments(7", "Max(7)", "KeyedTopK(5", "Rotation(5", "SlotSelection(6", "Sum(2)"):
         assert factor in text
     assert "SlotSelection" not in repr(mix(learned=0))
@@ -279,6 +328,7 @@ def test_repr() -> None:
         *[(name, 0) for name in ("hidden", "k", "heads", "clocks")],
         ("warmup", -1),
         ("warmup", 0.5),
+        ("warmup", True),
         ("sparsity", -1.0),
         ("sparsity", float("nan")),
         ("order", "sorted"),

@@ -318,12 +318,23 @@ def test_selection_hands_on_slots_as_they_came() -> None:
     assert torch.equal(out[0], x[x[:, 0] == 999][0])
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_selection_of_equals_is_these_at_any_depth(dtype: torch.dtype, autocast: bool) -> None:
+    monoid = SlotSelection(8, slots=4).to(dtype)
+    x = torch.randn(2, dtype=dtype).repeat(4096, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        out = monoid.lower(segment_reduce(monoid, monoid.lift(x)))
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
+    assert out.dtype == dtype and error(out[0], x[0]) < tolerance
+
+
 def test_selection_keeps_within_its_elements() -> None:
-    x = torch.randn(1000, 8, dtype=torch.float64)
+    x = 10 + torch.rand(1000, 8, dtype=torch.float64)
     monoid = SlotSelection(8, slots=2).double()
     out = monoid.lower(segment_reduce(monoid, monoid.lift(x))).view(2, 4)
     slots = x.view(2000, 4)
-    assert (slots.amin(0) <= out).all() and (out <= slots.amax(0)).all()
+    assert (slots.amin(0) - 1e-9 <= out).all() and (out <= slots.amax(0) + 1e-9).all()
 
 
 @pytest.mark.parametrize("monoid", [BinaryGRU(8), BinaryLSTM(8), PairAttention(8)], ids=repr)

@@ -89,6 +89,18 @@ def test_the_smallest_order_is_found_and_none_where_there_is_none() -> None:
     assert monoid.orders().tolist() == [2, 12, 10, 0]
 
 
+@pytest.mark.parametrize("order", [2, 5, 12])
+def test_snap_is_in_steps(order: int) -> None:
+    assert learned(order, 0.029 / order).orders() == order
+    assert learned(order, 0.031 / order).orders() == 0
+    wide = Rotation(1, 1, snap=0.043)
+    with torch.no_grad():
+        wide.weight.fill_(1.042 / order)
+    assert wide.orders() == order
+    with pytest.raises(ValueError, match=r"below 0.0435, so that no number .*\(got 0.044\)"):
+        Rotation(1, 1, snap=0.044)
+
+
 def test_small_slopes_are_kept() -> None:
     monoid = Rotation(1, clocks=2).eval()
     with torch.no_grad():

@@ -16,11 +16,12 @@ def test_associativity_is_the_mean_over_seeds_of_what_is_not_associative():
         run("a", 0, 0.25, None, 0.5),
         run("b", 0, 0.5, 0.75, 0.25),
         run("b", 1, 1.0, 0.25, 0.125),
+        run("b", 2, 0.0, None),
         run("no accuracy", 0, None, 0.5, 0.5),
         exact,
     ]
     lines = [
-        AssociativityLine("b", 0.5, 0.1875, [0.5, 1.0], [0.25, 0.125]),
+        AssociativityLine("b", 0.5, 0.1875, [0.5, 1.0, 0.0], [0.25, 0.125, None]),
         AssociativityLine("a", None, 0.5, [0.25], [0.5]),
     ]
     assert associativity(runs, 40) == {"t": lines}

@@ -56,7 +56,7 @@ def test_report(tmp_path):
     assert results["standings"]["40"]["lcm"]["tasks"] == 1
     (line,) = results["associativity"]["second_minimum@3"]["subjects"]
     assert (line["first"], line["last"], line["accuracy"]) == (0.5, 0.2, [0.75])
-    assert "### second_minimum@3: one run" in text
+    assert "### second_minimum@3: γ is not defined" in text
     assert len(results["environments"]) == 1
 
 

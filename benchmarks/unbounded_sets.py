@@ -1,0 +1,169 @@
+"""Put the figures of the studies into docs/unbounded_sets.md, between its marks.
+
+python -m benchmarks.unbounded_sets
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import statistics
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from lcm_graph.training import mean_std
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = DOCS / "unbounded_sets.md"
+STUDIES = ("table2", "far16", "far", "full")
+PAPER = {  # Ong & Veličković (2022), Table 2: n <= 16, n = 32, n = 200
+    "gru": ("0.996 ± 0.001", "0.998 ± 0.001", "0.912 ± 0.017"),
+    "lcm-assoc": ("0.997 ± 0.002", "0.997 ± 0.002", "0.822 ± 0.064"),
+    "lcm": ("0.997 ± 0.001", "0.992 ± 0.005", "0.443 ± 0.122"),
+    "pna": ("0.961 ± 0.003", "0.794 ± 0.012", "0.110 ± 0.027"),
+    "max": ("0.901 ± 0.007", "0.723 ± 0.025", "0.069 ± 0.039"),
+    "sum": ("0.845 ± 0.010", "0.261 ± 0.020", "0.045 ± 0.011"),
+}
+_NAMES = {
+    "gru": "GRU",
+    "lcm": "Binary-GRU",
+    "lcm-assoc": "Binary-GRU-Assoc",
+    "pna": "PNA",
+    "max": "Max",
+    "sum": "Sum",
+}
+Study = dict[str, Any]
+
+
+def main() -> None:
+    """Rewrite what is between the marks of each study that there is a file of."""
+    text = PAGE.read_text(encoding="utf-8")
+    for name in STUDIES:
+        path = DOCS / "study" / name / "results.json"
+        if path.exists():
+            text = fill(text, name, json.loads(path.read_text(encoding="utf-8")))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def fill(text: str, name: str, study: Study) -> str:
+    """Replace what is between ``<!-- name block -->`` and ``<!-- / -->`` by that block."""
+
+    def render(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{BLOCKS[found[2]](study)}\n\n{found[3]}"
+
+    marks = rf"(<!-- {re.escape(name)} (\w+) -->\n).*?(<!-- / -->)"
+    return re.sub(marks, render, text, flags=re.DOTALL)
+
+
+def source(study: Study) -> str:
+    """The command, and what it ran on."""
+    where, results = study["results"]["environments"][0], study["results"]
+    versions, hardware = where["versions"], where["hardware"]
+    seconds = sum(run["train_seconds"] for run in results["runs"])
+    return (
+        f"`{shlex.join(study['command'])}`: {results['finished']} of {results['planned']} runs, "
+        f"{seconds / 3600:.1f} hours of training on single cores ({hardware['processor']}; torch "
+        f"{versions['torch']})."
+    )
+
+
+def paper(study: Study) -> str:
+    """The paper's Table 2, and ours."""
+    found = study["results"]["accuracy"]["second_minimum"]
+    rows = [["", "paper, n ≤ 16", "32", "200", "here, n ≤ 16", "32", "200"]]
+    for subject, theirs in PAPER.items():
+        sizes = found[subject]
+        small = [statistics.fmean(seeds) for seeds in zip(*_up_to(sizes, 16), strict=True)]
+        ours = [mean_std(small), mean_std(sizes["32"]), mean_std(sizes["200"])]
+        rows.append([_NAMES[subject], *theirs, *ours])
+    return _table(rows)
+
+
+def accuracy(study: Study) -> str:
+    """Accuracy of each subject on each task, by size."""
+    results = study["results"]
+    sizes = [str(size) for size in study["settings"]["test_sizes"]]
+    rows = [["task", "", *sizes]]
+    for task, subjects in results["accuracy"].items():
+        ranked = sorted(subjects.items(), key=lambda item: -_mean(item[1].get(sizes[-1]) or [0.0]))
+        for name, line in ranked:
+            cells = [mean_std(line[size]) if size in line else "-" for size in sizes]
+            rows.append([task, f"`{name}`", *cells])
+        trivial = [results["trivial"][task].get(size) for size in sizes]
+        rows.append([task, "*best constant*", *("-" if t is None else f"{t:.3f}" for t in trivial)])
+    return _table(rows)
+
+
+def associativity(study: Study) -> str:
+    """Relative associativity error beside accuracy."""
+    parts = []
+    size = study["settings"]["rank_sizes"][0]
+    for task, found in study["results"]["associativity"].items():
+        rows = [["", "error after epoch 1", "at the end", f"accuracy, n = {size}"]]
+        for line in found["subjects"]:
+            first = "-" if line["first"] is None else f"{line['first']:.3g}"
+            rows.append(
+                [f"`{line['subject']}`", first, f"{line['last']:.3g}", mean_std(line["accuracy"])]
+            )
+        parts.append(f"{_table(rows)}\n\n{task}: γ = {found['gamma']:.2f} over all runs.")
+    return "\n\n".join(parts)
+
+
+def ranks(study: Study) -> str:
+    """Ranks on all tasks, at each size."""
+    parts = []
+    for size, tasks in study["results"]["places"].items():
+        standings = study["results"]["standings"][size]
+        rows = [[f"n = {size}", *tasks, "mean rank", "first or near"]]
+        for name, standing in standings.items():
+            cells = []
+            for places in tasks.values():
+                place = places.get(name)
+                near = "*" if place and place["is_near_first"] else ""
+                cells.append(f"{near}{place['rank']}{near}" if place else "-")
+            share = f"{standing['near_first'] * standing['tasks']:.0f} of {standing['tasks']}"
+            rows.append([f"`{name}`", *cells, f"{standing['mean_rank']:.2f}", share])
+        parts.append(_table(rows))
+    return "\n\n".join(parts)
+
+
+def costs(study: Study) -> str:
+    """Parameters, and seconds of training."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for run in study["results"]["runs"]:
+        runs.setdefault(run["subject"], []).append(run)
+    rows = [["", "parameters", "training, s"]]
+    for name, had in runs.items():
+        parameters = statistics.fmean(run["parameters"] for run in had)
+        seconds = statistics.fmean(run["train_seconds"] for run in had)
+        rows.append([f"`{name}`", f"{parameters:,.0f}", f"{seconds:.0f}"])
+    return _table(rows)
+
+
+BLOCKS: dict[str, Callable[[Study], str]] = {
+    "source": source,
+    "paper": paper,
+    "accuracy": accuracy,
+    "associativity": associativity,
+    "ranks": ranks,
+    "costs": costs,
+}
+
+
+def _up_to(sizes: dict[str, list[float]], most: int) -> list[list[float]]:
+    return [seeds for size, seeds in sizes.items() if int(size) <= most]
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _table(rows: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+if __name__ == "__main__":
+    main()
