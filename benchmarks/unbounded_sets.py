@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,34 +38,44 @@ Study = dict[str, Any]
 
 
 def main() -> None:
-    """Rewrite what is between the marks of each study that there is a file of."""
-    text = PAGE.read_text(encoding="utf-8")
-    for name in STUDIES:
-        path = DOCS / "study" / name / "results.json"
-        if path.exists():
-            text = fill(text, name, json.loads(path.read_text(encoding="utf-8")))
-    PAGE.write_text(text, encoding="utf-8")
+    """Rewrite what is between the page's marks."""
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def fill(text: str, name: str, study: Study) -> str:
-    """Replace what is between ``<!-- name block -->`` and ``<!-- / -->`` by that block."""
+def fill(text: str) -> str:
+    """Replace what is between ``<!-- study block -->`` and ``<!-- / -->`` by that block.
+
+    A study that there is no file of leaves its marks as they are.
+
+    Raises:
+        ValueError: there is no such study or block.
+    """
 
     def render(found: re.Match[str]) -> str:
-        return f"{found[1]}\n{BLOCKS[found[2]](study)}\n\n{found[3]}"
+        _, name, block, _ = found.groups()
+        if name not in STUDIES or block not in BLOCKS:
+            raise ValueError(
+                f"a mark must name one of {', '.join(STUDIES)} and one of {', '.join(BLOCKS)} "
+                f"(got {name!r} and {block!r})"
+            )
+        path = DOCS / "study" / name / "results.json"
+        if not path.exists():
+            return found[0]
+        study = json.loads(path.read_text(encoding="utf-8"))
+        return f"{found[1]}\n{BLOCKS[block](study)}\n\n{found[4]}"
 
-    marks = rf"(<!-- {re.escape(name)} (\w+) -->\n).*?(<!-- / -->)"
-    return re.sub(marks, render, text, flags=re.DOTALL)
+    return re.sub(r"(<!-- (\S+) (\S+) -->\n).*?(<!-- / -->)", render, text, flags=re.DOTALL)
 
 
 def source(study: Study) -> str:
     """The command, and what it ran on."""
-    where, results = study["results"]["environments"][0], study["results"]
-    versions, hardware = where["versions"], where["hardware"]
+    results, settings = study["results"], study["settings"]
     seconds = sum(run["train_seconds"] for run in results["runs"])
+    torches = sorted({where["versions"]["torch"] for where in results["environments"]})
     return (
-        f"`{shlex.join(study['command'])}`: {results['finished']} of {results['planned']} runs, "
-        f"{seconds / 3600:.1f} hours of training on single cores ({hardware['processor']}; torch "
-        f"{versions['torch']})."
+        f"`{shlex.join(study['command'])}`: {results['finished']} of {results['planned']} runs of "
+        f"{settings['epochs']} × {settings['train_sets']:,} sets by {settings['optimizer']}, "
+        f"{seconds / 3600:.1f} hours of training on single cores, torch {', '.join(torches)}."
     )
 
 
@@ -87,7 +97,9 @@ def accuracy(study: Study) -> str:
     sizes = [str(size) for size in study["settings"]["test_sizes"]]
     rows = [["task", "", *sizes]]
     for task, subjects in results["accuracy"].items():
-        ranked = sorted(subjects.items(), key=lambda item: -_mean(item[1].get(sizes[-1]) or [0.0]))
+        ranked = sorted(
+            subjects.items(), key=lambda item: -statistics.fmean(item[1].get(sizes[-1]) or [0.0])
+        )
         for name, line in ranked:
             cells = [mean_std(line[size]) if size in line else "-" for size in sizes]
             rows.append([task, f"`{name}`", *cells])
@@ -107,7 +119,11 @@ def associativity(study: Study) -> str:
             rows.append(
                 [f"`{line['subject']}`", first, f"{line['last']:.3g}", mean_std(line["accuracy"])]
             )
-        parts.append(f"{_table(rows)}\n\n{task}: γ = {found['gamma']:.2f} over all runs.")
+        gamma = "not defined" if found["gamma"] is None else f"{found['gamma']:.2f}"
+        parts.append(
+            f"{_table(rows)}\n\nGoodman and Kruskal's γ over the runs of {task}: {gamma}. At 1, of "
+            "any two runs the less associative is the less accurate."
+        )
     return "\n\n".join(parts)
 
 
@@ -154,10 +170,6 @@ BLOCKS: dict[str, Callable[[Study], str]] = {
 
 def _up_to(sizes: dict[str, list[float]], most: int) -> list[list[float]]:
     return [seeds for size, seeds in sizes.items() if int(size) <= most]
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -103,7 +103,7 @@ def _associativity(config: StudyConfig, runs: Sequence[Run]) -> list[str]:
 
 
 def _numbers(config: StudyConfig, runs: Sequence[Run]) -> dict[str, Any]:
-    """All that tables and figures show, and every run."""
+    """All that tables and figures show, and every run; its training history is in its file."""
     placed = {size: places_by_task(runs, size) for size in config.rank_sizes}
     environments: list[dict[str, Any]] = []
     for run in runs:
@@ -132,10 +132,14 @@ def _numbers(config: StudyConfig, runs: Sequence[Run]) -> dict[str, Any]:
         },
         "alone": alone_and_batched(runs),
         "runs": [
-            {"task": run.task, "subject": run.subject, "seed": run.seed, **run.result}
+            {"task": run.task, "subject": run.subject, "seed": run.seed, **_without_history(run)}
             for run in runs
         ],
     }
+
+
+def _without_history(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.result.items() if key != "history"}
 
 
 def _train_sizes(config: StudyConfig) -> tuple[int, int]:
