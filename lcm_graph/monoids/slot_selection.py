@@ -57,7 +57,8 @@ class SlotSelection(LearnedMonoid):
             )
         hidden = 4 * channels if hidden is None else check_positive("hidden", hidden)
         self.hidden = nn.Linear(2 * channels, hidden)
-        self.score = nn.Linear(hidden, slots * slots)
+        # Of a single slot it would cancel in the softmax.
+        self.score = nn.Linear(hidden, slots * slots, bias=slots > 1)
         self.log_sharpness = nn.Parameter(torch.empty(()))
         self.reset_parameters()
 
