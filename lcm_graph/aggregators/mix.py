@@ -61,6 +61,9 @@ class MixAggregation(TreeAggregation):
             of single numbers weigh a 300th of it.
         warmup: calls in training before that weight counts, so that factors can show what they are
             good for before their gates close; 0 for none.
+        clock_dropout: probability that a set loses sight of a clock, its cosine and its sine,
+            during these calls. Without, a decoder may learn an angle as the sum of two clocks',
+            neither of which is a whole fraction of a turn, so that none snaps.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
         **training: see :class:`TreeAggregation`, for the learned operator.
@@ -86,6 +89,7 @@ class MixAggregation(TreeAggregation):
         sums: int = 8,
         sparsity: float = 3e-2,
         warmup: int = 1000,
+        clock_dropout: float = 0.2,
         order: str = "random",
         cached: bool = False,
         **training: Any,
@@ -97,6 +101,9 @@ class MixAggregation(TreeAggregation):
         if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
             raise ValueError(f"'warmup' must be a whole number from 0 (got {warmup!r})")
         self.warmup = warmup
+        if not isinstance(clock_dropout, (int, float)) or not 0 <= clock_dropout < 1:
+            raise ValueError(f"'clock_dropout' must be in [0, 1) (got {clock_dropout!r})")
+        self.clock_dropout = float(clock_dropout)
 
         factors: dict[str, Monoid] = {
             "statistics": Lifted(_features(in_channels, hidden), Moments(hidden), in_channels),
@@ -158,12 +165,24 @@ class MixAggregation(TreeAggregation):
         shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
         gates = torch.cat(shared) * by_channel
         outputs = self._fold_open(by_factor, x, plan, weight)
+        if self.training and self.clock_dropout:
+            outputs = outputs * self._clocks_seen(outputs)
         scales = [
             gates.new_full((w,), SCALES.get(name, 1.0))
             for name, w in zip(self.names, self._widths, strict=True)
         ]
         # What is switched off is 0, also where it has become infinite.
         return gates * torch.cat(scales) * torch.where(gates > 0, outputs, 0)
+
+    def _clocks_seen(self, outputs: Tensor) -> Tensor:
+        """Dropout of whole clocks while warming up: 0 or 1 / (1 - probability), and 1 elsewhere."""
+        chance = outputs.new_tensor(self.clock_dropout) * (self.training_calls <= self.warmup)
+        place = self.names.index("rotations")
+        start, width = sum(self._widths[:place]), self._widths[place]
+        seen = torch.rand(len(outputs), width // 2, device=outputs.device) >= chance
+        factors = torch.ones_like(outputs, requires_grad=False)
+        factors[:, start : start + width] = (seen / (1 - chance)).repeat(1, 2)
+        return factors
 
     @torch.no_grad()
     def _note_closed(self, by_factor: Tensor, by_channel: Tensor) -> None:
@@ -198,8 +217,10 @@ class MixAggregation(TreeAggregation):
         return torch.cat(parts, dim=-1)
 
     def __repr__(self) -> str:
-        settings = f", sparsity={self.sparsity}, warmup={self.warmup}{self._settings()}"
-        return f"{type(self).__name__}({self.monoid}{settings})"
+        return (
+            f"{type(self).__name__}({self.monoid}, sparsity={self.sparsity}, "
+            f"warmup={self.warmup}, clock_dropout={self.clock_dropout}{self._settings()})"
+        )
 
 
 def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -101,7 +102,8 @@ def test_output_width(kwargs: dict[str, int], left_out: set[str]) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
-    aggr = mix(order="given", bracketing="canonical").double().train(training)
+    aggr = mix(order="given", bracketing="canonical", clock_dropout=0)
+    aggr = aggr.double().train(training)
     by_factor, by_channel = random_gates(aggr)
     x = torch.randn(9, IN, dtype=torch.float64)
     found = parts(aggr, aggr(x, INDEX))
@@ -156,7 +158,7 @@ def test_factors_that_are_switched_off_are_not_computed(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("training", [True, False])
 def test_compiled_with_closed_gates(training: bool) -> None:
     torch._dynamo.reset()
-    aggr = mix(order="given", bracketing="canonical", warmup=1).train(training)
+    aggr = mix(order="given", bracketing="canonical", warmup=1, clock_dropout=0).train(training)
     x, ptr = torch.randn(9, IN), torch.tensor([0, 2, 2, 9])
     random_gates(aggr)
     compiled = torch.compile(aggr, backend="aot_eager")
@@ -165,6 +167,27 @@ def test_compiled_with_closed_gates(training: bool) -> None:
         assert error(compiled(x, ptr=ptr), expected) < 1e-6
         aggr.regularization()
     assert (loss > 0) == training and aggr.training_calls == 4 * training
+
+
+def test_whole_clocks_are_dropped_in_the_warm_up_and_nothing_else() -> None:
+    aggr = mix(order="given", bracketing="canonical", warmup=3, clock_dropout=0.25)
+    x, index = torch.randn(4000, IN), torch.arange(2000).repeat(2)
+    with_all = copy.deepcopy(aggr)
+    with_all.clock_dropout = 0.0
+    expected = parts(aggr, with_all(x, index))
+    for call in range(5):
+        found = parts(aggr, aggr(x, index))
+        ratio = (found.pop("rotations") / expected["rotations"]).unflatten(1, (2, -1))
+        for name, other in found.items():
+            assert torch.equal(other, expected[name]), name
+        if call < 3:
+            seen = ratio > 0.5  # of cosines, and of sines
+            torch.testing.assert_close(ratio, seen / 0.75, atol=1e-5, rtol=0)
+            assert torch.equal(seen[:, 0], seen[:, 1])
+            assert abs(seen.float().mean() - 0.75) < 0.02
+            assert seen[:, 0].any(0).all() and not seen[:, 0].all(0).any()
+        else:
+            torch.testing.assert_close(ratio, torch.ones_like(ratio))
 
 
 def test_regularization_pulls_gates_down() -> None:
@@ -274,7 +297,7 @@ def test_the_learned_operator_takes_the_keywords_of_trees() -> None:
 
 
 def test_random_trees_while_training_by_default() -> None:
-    aggr = mix(order="given")
+    aggr = mix(order="given", clock_dropout=0)
     x, index = torch.randn(64, IN), torch.zeros(64, dtype=torch.long)
     one, other = (parts(aggr, aggr(x, index)) for _ in range(2))
     changed = {name for name in aggr.names if error(one[name], other[name]) > 1e-3}
@@ -315,7 +338,9 @@ def test_repr() -> None:
     text = repr(mix(associativity=0.5))
     assert text.startswith("MixAggregation(Product(Lifted(")
     assert text.endswith("order='random', bracketing='random', associativity=0.5)")
-    assert "sparsity=0.03, warmup=1000" in text  # two mixes that learn apart look apart
+    assert (
+        "sparsity=0.03, warmup=1000, clock_dropout=0.2" in text
+    )  # two mixes that learn apart look apart
     for factor in ("Moments(7", "Max(7)", "KeyedTopK(5", "Rotation(5", "SlotSelection(6", "Sum(2)"):
         assert factor in text
     assert "SlotSelection" not in repr(mix(learned=0))
@@ -329,6 +354,9 @@ def test_repr() -> None:
         ("warmup", -1),
         ("warmup", 0.5),
         ("warmup", True),
+        ("clock_dropout", -0.1),
+        ("clock_dropout", 1),
+        ("clock_dropout", None),
         ("sparsity", -1.0),
         ("sparsity", float("nan")),
         ("order", "sorted"),
