@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation
 
-from lcm_graph import LCMAggregation, MixAggregation
 from lcm_graph.aggregators import AGGREGATIONS, aggregation_by_name
 from lcm_graph.datasets import MNIST_FUNCTIONS, MNISTSets, best_constant
-from lcm_graph.monoids import SlotSelection
 from lcm_graph.training import SetTask, fit, set_accuracy
 
 FEATURES = 32  # of a picture
@@ -40,23 +38,12 @@ class PictureSets(nn.Module):
         return out
 
 
-def aggregation(name: str) -> Aggregation:
-    """``"mix"``, ``"slots"``, or whatever the command line knows: ``"sum"``, ``"gru"``, …"""
-    if name == "mix":
-        return MixAggregation(FEATURES)
-    if name == "slots":
-        return LCMAggregation(FEATURES, FEATURES, order="random", operator=SlotSelection)
-    return aggregation_by_name(name, FEATURES, FEATURES)
-
-
 def main() -> None:
     """Train each aggregation, and print its accuracy by set size."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", required=True, help="folder of MNIST's files")
     parser.add_argument("--function", choices=MNIST_FUNCTIONS, default="sum")
-    parser.add_argument(
-        "--aggr", nargs="+", default=["sum", "max", "mix"], choices=[*AGGREGATIONS, "slots", "mix"]
-    )
+    parser.add_argument("--aggr", nargs="+", default=["sum", "max", "mix"], choices=AGGREGATIONS)
     parser.add_argument("--sets", type=int, default=20_000, help="training sets")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--smoke", action="store_true", help="a few small sets, one epoch")
@@ -72,7 +59,7 @@ def main() -> None:
     print("set size      " + "".join(f"{int(sets.ptr[1]):8d}" for sets in tests))
     for name in args.aggr:
         torch.manual_seed(0)
-        aggr = aggregation(name)
+        aggr = aggregation_by_name(name, FEATURES, FEATURES)
         model = PictureSets(aggr, aggr.out_channels, train.function.num_outputs(train.bits))
         task = SetTask(train, valid, batch_size=64)
         fit(model, task, epochs=epochs, lr=2e-3, schedule="one_cycle", clip_norm=1.0, keep="last")

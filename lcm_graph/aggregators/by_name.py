@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from torch_geometric.nn.aggr import Aggregation
+from torch import Tensor
+from torch_geometric.nn.aggr import Aggregation, DegreeScalerAggregation
 
 from lcm_graph.aggregators.lcm import LCMAggregation
+from lcm_graph.aggregators.mix import MixAggregation
 from lcm_graph.aggregators.monoid import MonoidAggregation
 from lcm_graph.aggregators.recurrent import RecurrentAggregation
-from lcm_graph.monoids import BinaryMLP, Max, Mean, Min, Moments, Product, Softmax, Sum, TopK
+from lcm_graph.monoids import (
+    BinaryMLP,
+    Max,
+    Mean,
+    Min,
+    Moments,
+    Monoid,
+    Product,
+    SlotSelection,
+    Softmax,
+    Sum,
+    TopK,
+)
+
+ASSOCIATIVITY = 0.1  #: weight of the associativity loss of ``"lcm-assoc"``
+
+SCALERS = ("identity", "amplification", "attenuation")  #: of ``"pna"``, where degrees are given
+
+
+def _four_slots(channels: int) -> Monoid:
+    return SlotSelection(channels, math.gcd(channels, 4))
+
 
 _MAKERS: dict[str, Callable[[int, int], Aggregation]] = {
     "sum": lambda i, o: MonoidAggregation(Sum(i)),
@@ -24,23 +48,32 @@ _MAKERS: dict[str, Callable[[int, int], Aggregation]] = {
     "lstm": lambda i, o: RecurrentAggregation(i, o, cell="lstm", order="random"),
     "rnn": lambda i, o: RecurrentAggregation(i, o, cell="rnn", order="random"),
     "lcm": lambda i, o: LCMAggregation(i, o, order="random"),
+    "lcm-assoc": lambda i, o: LCMAggregation(i, o, order="random", associativity=ASSOCIATIVITY),
+    "slots": lambda i, o: LCMAggregation(i, o, operator=_four_slots, order="random"),
     "mlp": lambda i, o: LCMAggregation(i, o, operator=BinaryMLP, order="random"),
+    "mix": lambda i, o: MixAggregation(i, o),
 }
 
 AGGREGATIONS: tuple[str, ...] = tuple(_MAKERS)
 
 
-def aggregation_by_name(name: str, in_channels: int, out_channels: int) -> Aggregation:
+def aggregation_by_name(
+    name: str, in_channels: int, out_channels: int, *, degree: Tensor | None = None
+) -> Aggregation:
     """Make the aggregation called ``name``.
 
     Learned ones shuffle while training, as the paper trains them. Closed-form ones keep
     ``in_channels`` or a multiple of it: ask the result for its ``out_channels``. ``"pna"`` is mean,
-    std, max and min side by side, without degree scalers.
+    std, max and min side by side; with ``degree``, each once for each of the degree scalers
+    :data:`SCALERS` (Corso et al., "Principal Neighbourhood Aggregation for Graph Nets", 2020, eq. 5
+    and 8). Other names do not look at ``degree``.
 
     Args:
         name: one of :data:`AGGREGATIONS`.
         in_channels: size of each element.
         out_channels: size of each output, where the aggregation is free to choose it.
+        degree: integers ``[max degree + 1]``, how many nodes of the training set have 0, 1, 2, …
+            neighbours, as :func:`torch_geometric.nn.PNAConv` takes it.
 
     Raises:
         ValueError: there is no such name.
@@ -49,4 +82,9 @@ def aggregation_by_name(name: str, in_channels: int, out_channels: int) -> Aggre
         raise ValueError(
             f"'name' of an aggregation must be one of {', '.join(AGGREGATIONS)} (got {name!r})"
         )
-    return _MAKERS[name](in_channels, out_channels)
+    made = _MAKERS[name](in_channels, out_channels)
+    if name == "pna" and degree is not None:
+        width = len(SCALERS) * int(made.out_channels)
+        made = DegreeScalerAggregation(made, list(SCALERS), degree)
+        made.out_channels = width
+    return made

@@ -9,9 +9,10 @@ import torch
 from tqdm import tqdm
 
 from lcm_graph.study.config import StudyConfig, TaskSpec
-from lcm_graph.study.run_files import finished_runs, run_path, run_settings, write_run
+from lcm_graph.study.run_files import finished_runs, run_path, run_settings
 from lcm_graph.study.trial import train_and_test
 from lcm_graph.training import run_all
+from lcm_graph.training.run_files import write_run
 
 
 def run_study(config: StudyConfig, out: Path) -> None:

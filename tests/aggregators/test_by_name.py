@@ -33,7 +33,7 @@ def test_learned_ones_shuffle_and_give_the_channels_asked_for(name: str) -> None
     aggregation = aggregation_by_name(name, 5, 9)
     x = torch.randn(12, 5)
     one, two = aggregation(x, SETS), aggregation(x, SETS)
-    assert one.shape == (3, 9)
+    assert one.shape == (3, aggregation.out_channels if name == "mix" else 9)
     assert not torch.equal(one, two)
     assert torch.equal(aggregation.eval()(x, SETS), aggregation(x, SETS))
 
@@ -42,6 +42,23 @@ def test_learned_ones_shuffle_and_give_the_channels_asked_for(name: str) -> None
 def test_out_channels(name: str) -> None:
     aggregation = aggregation_by_name(name, 5, 9)
     assert aggregation.out_channels == aggregation(torch.randn(12, 5), SETS).size(1)
+
+
+def test_pna_with_degree_scalers() -> None:
+    """The scalers' formulas: log(d + 1) over its mean in training, and the inverse."""
+    degree = torch.tensor([0, 2, 1, 0, 3])  # two nodes with one neighbour, one with two, …
+    aggregation = aggregation_by_name("pna", 5, 9, degree=degree)
+    x = torch.randn(12, 5)
+    plain = aggregation_by_name("pna", 5, 9)(x, SETS)
+    logs = torch.tensor([4.0, 1.0, 7.0]).log1p()
+    mean = (torch.arange(5.0).log1p() * degree).sum() / degree.sum()
+    by = (logs / mean).unsqueeze(1)
+    expected = torch.cat([plain, plain * by, plain / by], dim=1)
+    assert error(aggregation(x, SETS), expected) <= 1e-5
+    assert aggregation.out_channels == 60
+    assert repr(aggregation_by_name("max", 5, 9, degree=degree)) == repr(
+        aggregation_by_name("max", 5, 9)
+    )
 
 
 @pytest.mark.parametrize("name", ["median", "", "LCM"])

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from lcm_graph.study import write_report
-from lcm_graph.study.run_files import run_path, run_settings, write_run
+from lcm_graph.study.run_files import run_path, run_settings
+from lcm_graph.training.run_files import write_run
 from tests.study.made_up import made_up_run, tiny_config
 
 for extra in ("matplotlib", "tabulate"):

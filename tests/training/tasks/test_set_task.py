@@ -1,45 +1,17 @@
-"""The tasks: losses and metrics against their definitions."""
-
-import copy
-import dataclasses
+"""Set functions: losses and metric against their definitions."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lcm_graph.datasets import IntegerSets, SetStream, load_molecules
+from lcm_graph.datasets import IntegerSets, SetStream, is_right
 from lcm_graph.training import (
-    MoleculeGNN,
-    MoleculeTask,
     SetModel,
     SetTask,
     fit,
-    is_right,
     set_accuracy,
 )
-
-pytest.importorskip("ogb", reason="the extra 'ogb' is not installed")
-
-
-@pytest.fixture(scope="module")
-def freesolv():
-    return load_molecules("ogbg-molfreesolv")
-
-
-class Echo(nn.Module):
-    """Predicts the first atom feature's mean; remembers how many graphs it saw."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(1))
-        self.seen = 0
-
-    def forward(self, batch):
-        self.seen += batch.num_graphs
-        sizes = batch.ptr[1:] - batch.ptr[:-1]
-        sums = torch.zeros(batch.num_graphs).index_add(0, batch.batch, batch.x[:, 0].float())
-        return (self.scale * sums / sizes)[:, None]
 
 
 class Exact(nn.Module):
@@ -132,85 +104,3 @@ def test_learns_other_answers(name, aggr):
     model = SetModel(aggr, train.bits, 16, train.function.num_outputs(train.bits))
     result = fit(model, SetTask(train, valid, batch_size=32), epochs=8, lr=0.01)
     assert result.best_valid > valid.trivial_accuracy() + 0.2
-
-
-def test_targets_are_standardised_on_train(freesolv):
-    task = MoleculeTask(freesolv, batch_size=32)
-    y = freesolv.targets("train")
-    torch.testing.assert_close(task.mean, y.mean(0))
-    torch.testing.assert_close(task.std, y.std(0, unbiased=False))
-    batch = next(iter(task.train_batches(torch.Generator().manual_seed(0))))
-    model = Echo()
-    residual = model(batch) - (batch.y - task.mean) / task.std
-    torch.testing.assert_close(task.loss(model, batch), residual.square().mean())
-    absolute = MoleculeTask(freesolv, absolute=True)
-    torch.testing.assert_close(absolute.loss(model, batch), residual.abs().mean())
-    assert task.steps_per_epoch == 17 and not task.maximize
-
-
-@pytest.mark.parametrize("split", ["train", "valid", "test"])
-def test_every_graph_is_evaluated(freesolv, split):
-    task, model = MoleculeTask(freesolv), Echo().train()
-    score = task.evaluate(model, split)
-    assert model.seen == len(freesolv.split[split]) and model.training
-    predicted = torch.stack([g.x[:, 0].float().mean() for g in freesolv.subset(split)])[:, None]
-    error = predicted * task.std + task.mean - freesolv.targets(split)
-    assert score == pytest.approx(error.square().mean().sqrt().item(), rel=1e-5)
-
-
-def test_one_node_test_graphs_are_kept(freesolv):
-    single = [i for i, graph in enumerate(freesolv.dataset) if graph.num_nodes == 1]
-    only = dataclasses.replace(freesolv, split=freesolv.split | {"test": torch.tensor(single[:1])})
-    model = MoleculeGNN("lcm", hidden=8, num_layers=1)
-    assert MoleculeTask(only).evaluate(model, "test") >= 0
-
-
-def classification(freesolv, missing):
-    """FreeSolv relabelled: two binary tasks, some labels missing, scored as OGB's molclintox."""
-    from ogb.graphproppred import Evaluator
-
-    dataset = copy.deepcopy(freesolv.dataset)
-    y = (dataset._data.y > -4).float().repeat(1, 2)
-    y[::3, 1] = missing
-    dataset._data.y, dataset._data_list = y, None
-    return dataclasses.replace(
-        freesolv,
-        dataset=dataset,
-        evaluator=Evaluator("ogbg-molclintox"),
-        metric="rocauc",
-        maximize=True,
-        num_tasks=2,
-        task_type="binary classification",
-    )
-
-
-def test_missing_labels_are_left_out(freesolv):
-    task = MoleculeTask(classification(freesolv, float("nan")), batch_size=16)
-    batch = next(iter(task.train_batches(torch.Generator().manual_seed(0))))
-    assert torch.isnan(batch.y).any()
-    model = MoleculeGNN("sum", hidden=8, num_layers=1, num_tasks=2).eval()
-    present = batch.y == batch.y
-    expected = F.binary_cross_entropy_with_logits(model(batch)[present], batch.y[present])
-    loss = task.loss(model, batch)
-    torch.testing.assert_close(loss, expected)
-    loss.backward()
-    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
-    assert 0 <= task.evaluate(model, "valid") <= 1
-
-    batch.y = torch.full_like(batch.y, float("nan"))
-    assert task.loss(model, batch).item() == 0
-
-
-def test_learns_molecules(freesolv):
-    task = MoleculeTask(freesolv, batch_size=64)
-    model = MoleculeGNN("sum", hidden=16, num_layers=2)
-    result = fit(model, task, epochs=4, lr=0.01)
-    assert result.history[-1].loss < 0.7 * result.history[0].loss
-    assert task.evaluate(model, "valid") == result.best_valid
-
-
-def test_bad_arguments(freesolv):
-    with pytest.raises(ValueError, match=r"batch_size must be at least 1 \(got 0\)"):
-        MoleculeTask(freesolv, batch_size=0)
-    with pytest.raises(ValueError, match=r"split must be one of train, valid, test"):
-        MoleculeTask(freesolv).evaluate(Echo(), "dev")

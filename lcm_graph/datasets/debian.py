@@ -1,0 +1,80 @@
+"""Debian's packages: a graph of dependencies with a few enormous hubs, and heavy-tailed sets."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from lcm_graph.datasets.archives import read_arrays
+
+
+def load_debian_dependencies(root: str | os.PathLike[str]) -> Data:
+    """Packages and what they depend on; binary packages are labelled with their archive section.
+
+    Args:
+        root: folder that holds ``deps.npz``.
+
+    Returns:
+        ``edge_index`` int64 ``[2, E]`` from a package to what it names, ``edge_type`` int64
+        ``[E]``, ``node_kind`` int64 ``[N]`` (0 a binary package, 1 a source), ``y`` int64 ``[N]``
+        (-1 for sources), ``num_nodes``, ``num_classes`` and ``num_edge_types``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or is something else.
+    """
+    keys = ("edge_index", "edge_type", "node_kind", "section", "section_names", "edge_type_names")
+    edges, edge_type, kind, section, sections, types = read_arrays(root, "deps.npz", keys)
+    return Data(
+        edge_index=torch.from_numpy(edges.astype(np.int64)),
+        edge_type=torch.from_numpy(edge_type.astype(np.int64)),
+        node_kind=torch.from_numpy(kind.astype(np.int64)),
+        y=torch.from_numpy(section.astype(np.int64)),
+        num_nodes=len(kind),
+        num_classes=len(sections),
+        num_edge_types=len(types),
+    )
+
+
+class TokenSets(NamedTuple):
+    """Sets of tokens with a label each.
+
+    Attributes:
+        ptr: int64 ``[S + 1]``; set s is ``tokens[ptr[s]:ptr[s + 1]]``.
+        tokens: int64 ``[n]``, below ``num_tokens``.
+        y: int64 ``[S]``, below ``num_classes``.
+        num_tokens: size of the vocabulary.
+        num_classes: number of labels.
+    """
+
+    ptr: Tensor
+    tokens: Tensor
+    y: Tensor
+    num_tokens: int
+    num_classes: int
+
+
+def load_debian_files(root: str | os.PathLike[str]) -> TokenSets:
+    """The parts of file names in each binary package, labelled with its archive section.
+
+    Args:
+        root: folder that holds ``files.npz``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or is something else.
+    """
+    keys = ("indptr", "indices", "section", "section_names")
+    ptr, tokens, section, sections = read_arrays(root, "files.npz", keys)
+    return TokenSets(
+        torch.from_numpy(ptr.astype(np.int64)),
+        torch.from_numpy(tokens.astype(np.int64)),
+        torch.from_numpy(section.astype(np.int64)),
+        int(tokens.max()) + 1,
+        len(sections),
+    )

@@ -1,0 +1,72 @@
+"""Small archives in the layouts of the real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+
+def write_dependencies(folder: Path, num_nodes: int = 60, num_classes: int = 3) -> None:
+    """``deps.npz``: each node names its class's hub; the last five nodes are sources."""
+    rng = np.random.default_rng(0)
+    section = rng.integers(num_classes, size=num_nodes).astype(np.int8)
+    section[:num_classes] = np.arange(num_classes)
+    hubs = section.astype(np.int32)  # node c is the hub of class c
+    section[-5:] = -1
+    kind = (section < 0).astype(np.int8)
+    edges = np.stack([np.arange(num_nodes, dtype=np.int32), hubs])[:, num_classes:]
+    np.savez(
+        folder / "deps.npz",
+        edge_index=edges,
+        edge_type=rng.integers(2, size=edges.shape[1]).astype(np.int8),
+        node_kind=kind,
+        section=section,
+        section_names=np.array([f"class{c}" for c in range(num_classes)]),
+        edge_type_names=np.array(["Depends", "Suggests"]),
+    )
+
+
+def write_files(folder: Path, num_sets: int = 60, num_classes: int = 3) -> None:
+    """``files.npz``: a set of class c holds token c; one set is far larger than the others."""
+    rng = np.random.default_rng(0)
+    section = rng.integers(num_classes, size=num_sets).astype(np.int8)
+    sizes = rng.integers(1, 6, size=num_sets)
+    sizes[0] = 500
+    sets = [
+        np.concatenate([[label], rng.integers(num_classes, 40, size=size - 1)])
+        for label, size in zip(section, sizes, strict=True)
+    ]
+    np.savez(
+        folder / "files.npz",
+        indptr=np.concatenate([[0], np.cumsum(sizes)]),
+        indices=np.concatenate(sets).astype(np.int32),
+        section=section,
+        section_names=np.array([f"class{c}" for c in range(num_classes)]),
+    )
+
+
+def write_tu(folder: Path, name: str, num_graphs: int = 40) -> None:
+    """Stars of class 5 and cycles of class 2, an edge in one direction; graph 0 is in no fold."""
+    edges, sizes, start = [], [], 0
+    rng = np.random.default_rng(0)
+    for graph in range(num_graphs):
+        size = int(rng.integers(4, 12))
+        others = np.arange(1, size)
+        if graph % 2:
+            edges.append(np.stack([np.zeros_like(others), others]) + start)
+        else:
+            nodes = np.arange(size)
+            edges.append(np.stack([nodes, (nodes + 1) % size]) + start)
+        sizes.append(size)
+        start += size
+    fold = (np.arange(num_graphs) // 2 % 10 + 1).astype(np.int8)
+    fold[0] = -1
+    np.savez(
+        folder / f"{name}.npz",
+        edge_index=np.concatenate(edges, 1).astype(np.int32),
+        num_nodes=np.array(sizes, dtype=np.int32),
+        node_tag=np.arange(start).astype(np.int16),
+        y=np.where(np.arange(num_graphs) % 2, 5, 2).astype(np.int8),
+        fold=fold,
+    )

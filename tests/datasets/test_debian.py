@@ -1,0 +1,43 @@
+"""Debian's packages, as archives of arrays."""
+
+import numpy as np
+import pytest
+import torch
+
+from lcm_graph.datasets import load_debian_dependencies, load_debian_files
+from tests.datasets.archives import write_dependencies, write_files
+
+
+def test_dependencies(tmp_path):
+    write_dependencies(tmp_path)
+    data = load_debian_dependencies(tmp_path)
+    with np.load(tmp_path / "deps.npz") as arrays:
+        for key, name in (("edge_index",) * 2, ("edge_type",) * 2, ("section", "y")):
+            assert data[name].dtype == torch.int64
+            assert data[name].tolist() == arrays[key].tolist()
+    assert (data.num_nodes, data.num_classes, data.num_edge_types) == (60, 3, 2)
+    assert data.validate() and ((data.y < 0) == (data.node_kind == 1)).all()
+
+
+def test_files(tmp_path):
+    write_files(tmp_path)
+    sets = load_debian_files(tmp_path)
+    assert sets.ptr.dtype == sets.tokens.dtype == sets.y.dtype == torch.int64
+    assert len(sets.y) == len(sets.ptr) - 1 == 60 and sets.ptr[1] == 500
+    assert torch.equal(sets.tokens[sets.ptr[:-1]], sets.y)
+    assert sets.num_tokens == int(sets.tokens.max()) + 1 and sets.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("load", "name"),
+    [(load_debian_dependencies, "deps.npz"), (load_debian_files, "files.npz")],
+)
+def test_missing_and_damaged(tmp_path, load, name):
+    with pytest.raises(FileNotFoundError, match=rf"{name} does not exist .*the folder that holds"):
+        load(tmp_path)
+    (tmp_path / name).write_bytes(b"not a zip")
+    with pytest.raises(ValueError, match=rf"{name} is damaged, or is something else"):
+        load(tmp_path)
+    np.savez(tmp_path / name, section=np.zeros(3))
+    with pytest.raises(ValueError, match=rf"{name} is damaged, or is something else \(.*archive"):
+        load(tmp_path)

@@ -1,0 +1,180 @@
+"""Classification of nodes, graphs and sets of tokens: loss and metric, and that it learns."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lcm_graph.datasets import load_debian_dependencies, load_debian_files, load_tu_graphs
+from lcm_graph.training import (
+    GraphClassifier,
+    GraphTask,
+    NodeGNN,
+    NodeTask,
+    TokenSetClassifier,
+    TokenSetTask,
+    fit,
+)
+from tests.datasets.archives import write_dependencies, write_files, write_tu
+
+
+class Table(nn.Module):
+    """Answers with rows of a table: of nodes by their number, of graphs and sets by their order."""
+
+    def __init__(self, rows, classes):
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(rows, classes))
+        self.asked = 0
+
+    def forward(self, batch, ptr=None):
+        if hasattr(batch, "node_id"):
+            return self.rows[batch.node_id]
+        count = batch.num_graphs if ptr is None else len(ptr) - 1
+        self.asked += count
+        return self.rows[self.asked - count : self.asked]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_dependencies(folder)
+    write_files(folder)
+    write_tu(folder, "STARS")
+    return folder
+
+
+def split_of(nodes):
+    return {"train": nodes[::2], "valid": nodes[1::4], "test": nodes[3::4]}
+
+
+@pytest.fixture
+def nodes(folder):
+    data = load_debian_dependencies(folder)
+    return data, split_of((data.y >= 0).nonzero().flatten())
+
+
+@pytest.fixture
+def graphs(folder):
+    graphs = load_tu_graphs("STARS", folder)
+    return {"train": graphs[:20], "valid": graphs[20:30], "test": graphs[30:]}
+
+
+@pytest.fixture
+def sets(folder):
+    sets = load_debian_files(folder)
+    return sets, split_of(torch.arange(len(sets.y)))
+
+
+def test_nodes(nodes):
+    data, split = nodes
+    task = NodeTask(data, split)
+    model = Table(60, 3)
+    (batch,) = task.train_batches(torch.Generator())
+    expected = F.cross_entropy(model.rows[split["train"]], data.y[split["train"]])
+    torch.testing.assert_close(task.loss(model, batch), expected)
+    right = model.rows[split["test"]].argmax(1) == data.y[split["test"]]
+    assert task.evaluate(model, "test") == pytest.approx(right.double().mean().item())
+
+
+def test_parts_are_subgraphs_of_all_nodes(nodes):
+    data, split = nodes
+    task = NodeTask(data, split, parts=4)
+    assert task.steps_per_epoch == 4
+    orders = []
+    for seed in (0, 1, 0):
+        batches = list(task.train_batches(torch.Generator().manual_seed(seed)))
+        assert len(batches) == 4
+        orders.append(torch.cat([batch.node_id for batch in batches]).tolist())
+        assert sorted(orders[-1]) == list(range(60))
+        pairs = set(map(tuple, data.edge_index.T.tolist()))
+        for batch in batches:
+            assert set(map(tuple, batch.node_id[batch.edge_index].T.tolist())) <= pairs
+            assert torch.equal(batch.y, data.y[batch.node_id])
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_a_part_without_training_nodes_costs_nothing(nodes):
+    data, split = nodes
+    task = NodeTask(data, split)
+    (batch,) = task.train_batches(torch.Generator())
+    loss = task.loss(Table(60, 3), batch.subgraph(~batch.is_train))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_graphs(graphs):
+    task = GraphTask(graphs, batch_size=8)
+    assert task.steps_per_epoch == 3
+    y = torch.cat([graph.y for graph in graphs["test"]])
+    model = Table(10, 2)
+    right = model.rows.argmax(1) == y
+    assert task.evaluate(model, "test") == pytest.approx(right.double().mean().item())
+    model = Table(20, 2)
+    batches = list(task.train_batches(torch.Generator().manual_seed(0)))
+    assert sorted(batch.num_graphs for batch in batches) == [4, 8, 8]
+    expected = F.cross_entropy(model.rows[:8], batches[0].y)
+    torch.testing.assert_close(task.loss(model, batches[0]), expected)
+
+
+def test_token_sets(sets):
+    sets, split = sets
+    task = TokenSetTask(sets, split, batch_size=7)
+    assert task.steps_per_epoch == 5
+    model = Table(15, 3)
+    right = model.rows.argmax(1) == sets.y[split["test"]]
+    assert task.evaluate(model, "test") == pytest.approx(right.double().mean().item())
+    chosen = torch.tensor([5, 0, 9])
+    batch = task.batch(chosen)
+    for place, number in enumerate(chosen.tolist()):
+        mine = batch.tokens[batch.ptr[place] : batch.ptr[place + 1]]
+        assert torch.equal(mine, sets.tokens[sets.ptr[number] : sets.ptr[number + 1]])
+    model = Table(3, 3)
+    expected = F.cross_entropy(model.rows, sets.y[chosen])
+    torch.testing.assert_close(task.loss(model, batch), expected)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("aggr", ["mean", "lcm"])
+def test_learns_nodes(nodes, aggr, parts):
+    """A node's class is its neighbour."""
+    data, split = nodes
+    task = NodeTask(data, split, parts=parts)
+    torch.manual_seed(0)
+    model = NodeGNN(aggr, 60, 2, 3, hidden=16, num_layers=1, dropout=0.0)
+    fit(model, task, epochs=60 // parts, lr=3e-2, keep="last", progress=False)
+    assert task.evaluate(model, "train") > 0.9
+
+
+@pytest.mark.parametrize("readout", ["sum", "gru", "lcm"])
+def test_learns_graphs(graphs, readout):
+    task = GraphTask(graphs, batch_size=10)
+    torch.manual_seed(0)
+    model = GraphClassifier(readout, 2, hidden=8, num_layers=2, dropout=0.0)
+    fit(model, task, epochs=30, lr=1e-2, keep="last", progress=False)
+    assert task.evaluate(model, "test") >= 0.9
+
+
+@pytest.mark.parametrize("aggr", ["max", "lcm"])
+def test_learns_token_sets(sets, aggr):
+    """A set's class is one of its tokens."""
+    sets, split = sets
+    task = TokenSetTask(sets, split, batch_size=16)
+    torch.manual_seed(0)
+    model = TokenSetClassifier(aggr, sets.num_tokens, 3, hidden=16, dropout=0.0)
+    fit(model, task, epochs=30, lr=2e-2, keep="last", progress=False)
+    assert task.evaluate(model, "train") > 0.9
+
+
+def test_bad_arguments(nodes, graphs, sets):
+    with pytest.raises(ValueError, match=r"parts must be at least 1 \(got 0\)"):
+        NodeTask(*nodes, parts=0)
+    with pytest.raises(ValueError, match=r"split must have nodes under 'valid' \(got none\)"):
+        NodeTask(nodes[0], {"train": torch.arange(3)})
+    with pytest.raises(ValueError, match=r"batch_size must be at least 1 \(got 0\)"):
+        GraphTask(graphs, batch_size=0)
+    with pytest.raises(ValueError, match=r"graphs must have some under 'train' \(got none\)"):
+        GraphTask({"valid": graphs["valid"]})
+    with pytest.raises(ValueError, match=r"batch_size must be at least 1 \(got -1\)"):
+        TokenSetTask(*sets, batch_size=-1)
+    with pytest.raises(ValueError, match=r"split must have sets under 'test' \(got none\)"):
+        TokenSetTask(sets[0], sets[1] | {"test": torch.arange(0)})
