@@ -65,8 +65,9 @@ class MultitaskGNN(nn.Module):
 
     Source: Corso et al. (2020), section 4 and their code (Set2Set too is theirs; Ong and Veličković
     (2022) write of a sum). Unlike there, the features are brought to ``hidden`` by a linear layer
-    first, so that all rounds share one layer; layers begin as torch's do; and no LeakyReLU follows
-    the answers, some of which are negative.
+    first, so that all rounds share one layer; layers begin as torch's do; no LeakyReLU follows the
+    answers, some of which are negative; and batches, which are of one size each, are not
+    normalised.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class MultitaskGNN(nn.Module):
         self.update = nn.GRUCell(hidden, hidden)
         self.readout = Set2Set(hidden, processing_steps=1)
         self.node_head = MLP([hidden, hidden, hidden, 3], act="leaky_relu", norm=None)
-        self.graph_head = MLP([2 * hidden, hidden, hidden, 3], act="relu", norm="batch_norm")
+        self.graph_head = MLP([2 * hidden, hidden, hidden, 3], act="leaky_relu", norm=None)
 
     def forward(self, batch: Any) -> tuple[Tensor, Tensor]:
         """A PyG ``Batch`` of G graphs of N nodes each -> labels ``[G N, 3]`` and ``[G, 3]``.
