@@ -41,12 +41,16 @@ _USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointErr
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 after one line on stderr for an error of the user's."""
+    """Run one command. Returns 0, or 2 after one line on stderr for an error of the user's, or 130
+    after an interrupt, or 141 where nobody reads the output."""
     arguments = _parser().parse_args(argv)
     arguments.command_line = ["lcm-graph", *(sys.argv[1:] if argv is None else argv)]
     try:
         _check(arguments)
         arguments.run(arguments)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except _USER_ERRORS as error:
         if arguments.debug:
             raise
@@ -58,8 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _DefaultsFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _parser() -> argparse.ArgumentParser:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
+    formatter = _DefaultsFormatter
     parser = argparse.ArgumentParser(prog="lcm-graph", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"lcm-graph {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -167,7 +178,8 @@ def _check(arguments: argparse.Namespace) -> None:
     format_table(["check"], [["tabulate is installed"]])  # if not, say so now
     if arguments.out is None:
         arguments.out = Path("out", arguments.folder(arguments))
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if getattr(arguments, "make_out", True):
+        arguments.out.mkdir(parents=True, exist_ok=True)
 
 
 def _training(arguments: argparse.Namespace) -> Training:

@@ -16,8 +16,9 @@ from lcm_graph.reduce import FoldPlan
 from lcm_graph.reduce.plan import make_plan
 from lcm_graph.reduce.sets import check_vector
 
-MOST_PENALTIES = 4096
-"""Regularisation losses that wait to be asked for, before it is taken for an oversight."""
+MOST_PENALTIES = 128
+"""Regularisation losses that wait to be asked for, before it is taken for an oversight: each keeps
+the graph of its call in memory."""
 
 
 class FoldAggregation(Aggregation):
@@ -100,7 +101,8 @@ class FoldAggregation(Aggregation):
             raise RuntimeError(
                 f"{type(self).__name__} has computed {MOST_PENALTIES} regularisation losses that "
                 "nobody asked for: add aggr.regularization() to each training loss "
-                "(lcm_graph.regularization(model) for all of a model), or give them weight 0"
+                "(lcm_graph.regularization(model) for all of a model), more often if one loss "
+                "takes more calls, or give them weight 0"
             )
         self._penalties.append(loss)
 

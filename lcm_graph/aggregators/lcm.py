@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 
 from lcm_graph.aggregators.base import check_channels, check_features
-from lcm_graph.aggregators.tree import TreeAggregation
+from lcm_graph.aggregators.tree import TreeAggregation, check_training
 from lcm_graph.monoids import BinaryGRU, Monoid
 from lcm_graph.reduce import FoldPlan
 
@@ -58,6 +58,7 @@ class LCMAggregation(TreeAggregation):
         cached: bool = False,
         **training: Any,
     ) -> None:
+        check_training(type(self).__name__, training)
         super().__init__(order, cached, **training)
         self.in_channels = check_channels("in_channels", in_channels)
         self.out_channels = check_channels("out_channels", out_channels)
@@ -114,7 +115,9 @@ def _make_operator(operator: Monoid | Callable[[int], Monoid], channels: int) ->
         except TypeError as error:
             raise TypeError(
                 f"'operator' could not be called with the number of channels, {channels} "
-                f"({error}); an operator on pairs is made a monoid by Symmetrized(op, {channels})"
+                f"({error}); one that takes something else is given by a function, such as "
+                "lambda channels: Normalized(BinaryGRU(channels)), "
+                f"and an operator on pairs is made a monoid by Symmetrized(op, {channels})"
             ) from error
     if not isinstance(monoid, Monoid):
         raise TypeError(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.aggregators.base import check_channels, check_features
-from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight
+from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight, check_training
 from lcm_graph.monoids import (
     KeyedTopK,
     Lifted,
@@ -94,6 +94,7 @@ class MixAggregation(TreeAggregation):
         cached: bool = False,
         **training: Any,
     ) -> None:
+        check_training(type(self).__name__, training)
         super().__init__(order, cached, **{"bracketing": "random", **training})
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
@@ -105,6 +106,11 @@ class MixAggregation(TreeAggregation):
             raise ValueError(f"'clock_dropout' must be in [0, 1) (got {clock_dropout!r})")
         self.clock_dropout = float(clock_dropout)
 
+        for name, size in (("learned", learned), ("sums", sums)):
+            if type(size) is not int or size < 0:
+                raise ValueError(
+                    f"{name!r} must be a positive integer, or 0 for none (got {size!r})"
+                )
         factors: dict[str, Monoid] = {
             "statistics": Lifted(_features(in_channels, hidden), Moments(hidden), in_channels),
             "maxima": Lifted(_features(in_channels, hidden), Max(hidden), in_channels),
@@ -112,11 +118,10 @@ class MixAggregation(TreeAggregation):
             "rotations": Rotation(in_channels, clocks),
         }
         if learned:
-            slots = math.gcd(check_channels("learned", learned), 4)
+            slots = math.gcd(learned, 4)
             operator = SlotSelection(learned, slots)
             factors["learned"] = Lifted(_features(in_channels, learned), operator, in_channels)
         if sums:
-            check_channels("sums", sums)
             factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
         self.names = tuple(factors)
         self.monoid = Product(*factors.values())

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lcm_graph.aggregators.tree import TreeAggregation
+from lcm_graph.aggregators.tree import TreeAggregation, check_training
 from lcm_graph.monoids import Monoid
 from lcm_graph.reduce import FoldPlan
 
@@ -30,6 +30,7 @@ class MonoidAggregation(TreeAggregation):
     def __init__(
         self, monoid: Monoid, order: str = "given", cached: bool = False, **training: Any
     ) -> None:
+        check_training(type(self).__name__, training)
         super().__init__(order, cached, **training)
         if not isinstance(monoid, Monoid):
             raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64) (got {monoid!r})")

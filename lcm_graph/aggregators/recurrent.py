@@ -72,7 +72,14 @@ class RecurrentAggregation(FoldAggregation):
         self.in_channels = check_channels("in_channels", in_channels)
         self.out_channels = check_channels("out_channels", out_channels)
         self.cell = cell
-        setattr(self, cell, _CELLS[cell](in_channels, out_channels, **kwargs))
+        try:
+            network = _CELLS[cell](in_channels, out_channels, **kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"{type(self).__name__} takes order, cached, swap and the keywords of "
+                f"torch.nn.{cell.upper()} (got {', '.join(kwargs)})"
+            ) from error
+        setattr(self, cell, network)
 
     @property
     def network(self) -> nn.RNNBase:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from lcm_graph.reduce import FoldPlan, segment_reduce
 from lcm_graph.regularizers import associativity_loss, commutativity_loss
 
 BRACKETINGS = ("canonical", "random")
+_TRAINING = ("bracketing", "associativity", "commutativity")
 
 
 class TreeAggregation(FoldAggregation):
@@ -82,6 +85,17 @@ class TreeAggregation(FoldAggregation):
             if getattr(self, name):
                 settings += f", {name}={getattr(self, name)}"
         return settings
+
+
+def check_training(name: str, training: Mapping[str, object]) -> None:
+    """TypeError, in the name of the class called, for keywords that :class:`TreeAggregation` has
+    not."""
+    for keyword in training:
+        if keyword not in _TRAINING:
+            raise TypeError(
+                f"{name} got an unexpected keyword {keyword!r}; for training it takes "
+                f"{', '.join(_TRAINING)}"
+            )
 
 
 def check_loss_weight(name: str, weight: float) -> float:

@@ -38,9 +38,15 @@ def is_right(logits: Tensor, y: Tensor, answer: str) -> Tensor:
             label's; ``"real"``: the prediction must be within 0.05 |y| + 0.005 of ``y``.
 
     Raises:
-        ValueError: unknown ``answer``.
+        ValueError: unknown ``answer``, or shapes that do not fit.
     """
     check_answer(answer)
+    expected = logits.shape[:1] if answer == "class" else logits.shape
+    if logits.dim() != 2 or y.shape != expected:
+        raise ValueError(
+            f"logits must be [S, outputs] and y {'[S]' if answer == 'class' else 'of their shape'} "
+            f"for answer {answer!r} (got {list(logits.shape)} and {list(y.shape)})"
+        )
     known = ~logits.isnan().any(dim=1)
     if answer == "bits":
         return known & ((logits > 0) == y.bool()).all(dim=1)

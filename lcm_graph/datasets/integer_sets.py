@@ -80,7 +80,7 @@ def with_defaults(
     Raises:
         ValueError: unknown name or sampling, or bits out of range.
     """
-    if isinstance(function, str):
+    if not isinstance(function, SetFunction):
         function = set_function(function)
     bits = function.bits if bits is None else bits
     sampling = function.sampling if sampling is None else sampling

@@ -11,6 +11,7 @@ from torch import Tensor
 from lcm_graph.datasets.answers import best_constant, encode
 from lcm_graph.datasets.set_batch import SetBatch
 from lcm_graph.datasets.set_functions import SetFunction
+from lcm_graph.datasets.set_sampling import MAX_SEED, check_whole
 
 
 class RandomSets(ABC):
@@ -50,6 +51,8 @@ class RandomSets(ABC):
     ) -> None:
         min_size = function.min_size if min_size is None else min_size
         check_sizes(function, num_sets, min_size=min_size)
+        check_whole("max_size", max_size, 1)
+        check_whole("seed", seed, 0, MAX_SEED)
         if max_size < min_size:
             raise ValueError(
                 f"max_size must be at least min_size (got max_size={max_size}, min_size={min_size})"
@@ -61,7 +64,7 @@ class RandomSets(ABC):
         sizes = torch.randint(min_size, max_size + 1, (num_sets,), generator=generator)
         self.ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
         self.values = self._draw(sizes, generator)
-        self.labels = function.label(self.values, self.ptr, bits)
+        self.labels = function.labels(self.values, self.ptr, bits)
         self.y = encode(self.labels, function.answer, bits)
 
     @abstractmethod
@@ -125,9 +128,10 @@ class RandomSets(ABC):
 
 def check_sizes(function: SetFunction, num_sets: int, **size: int) -> None:
     """ValueError if there are no sets, or if the named ``size`` is too small for ``function``."""
-    if num_sets < 1:
-        raise ValueError(f"num_sets must be at least 1 (got {num_sets})")
+    check_whole("num_sets", num_sets, 1)
     for name, value in size.items():
+        if type(value) is not int:
+            raise ValueError(f"{name} must be an integer (got {value!r})")
         if value < function.min_size:
             raise ValueError(
                 f"{name} must be at least {function.min_size}: smaller sets have no "

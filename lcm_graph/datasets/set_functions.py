@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.datasets.answers import check_answer
-from lcm_graph.datasets.set_sampling import check_sampling
+from lcm_graph.datasets.set_sampling import check_sampling, check_whole
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,40 @@ class SetFunction:
     def __post_init__(self) -> None:
         check_answer(self.answer)
         check_sampling(self.sampling, self.bits)
-        if self.min_size < 1:
-            raise ValueError(f"min_size must be at least 1 (got {self.min_size})")
+        check_whole("min_size", self.min_size, 1)
+        if isinstance(self.classes, int):
+            check_whole("classes", self.classes, 1)
         if (self.classes is not None) != (self.answer == "class"):
             raise ValueError(
                 f"classes must be given for answer 'class', and for no other (got {self.classes} "
                 f"for {self.answer!r})"
             )
+
+    def labels(self, values: Tensor, ptr: Tensor, bits: int) -> Tensor:
+        """What ``label`` answers, checked.
+
+        Raises:
+            ValueError: it has not one answer for each set, or not of the type or range announced.
+        """
+        found = self.label(values, ptr, bits)
+        sets, is_real = len(ptr) - 1, self.answer == "real"
+        dtype = torch.float64 if is_real else torch.int64
+        if not isinstance(found, Tensor) or found.shape != (sets,) or found.dtype != dtype:
+            what = (
+                f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else repr(found)
+            )
+            raise ValueError(
+                f"label of {self.name!r} must give {dtype} [{sets}], one {self.answer} for each "
+                f"set (got {what})"
+            )
+        most = 2**bits if self.classes is None else self.num_outputs(bits)
+        if not is_real and sets and not 0 <= int(found.min()) <= int(found.max()) < most:
+            raise ValueError(
+                f"label of {self.name!r} must give {self.answer} from 0 to {most - 1} (got "
+                f"{int(found.min())} to {int(found.max())}); more bits, or another answer, have "
+                "room for it"
+            )
+        return found
 
     def num_outputs(self, bits: int) -> int:
         """Outputs of a model that answers for elements of ``bits`` bits: bits, classes or 1."""
@@ -67,8 +94,7 @@ def kth_minimum(k: int) -> SetFunction:
     Raises:
         ValueError: ``k`` is below 1.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, the minimum (got {k})")
+    check_whole("k", k, 1)
     return SetFunction(f"kth_minimum({k})", partial(_kth_minimum, k=k), "bits", min_size=k)
 
 
@@ -78,8 +104,7 @@ def modular_sum(modulus: int) -> SetFunction:
     Raises:
         ValueError: ``modulus`` is below 2.
     """
-    if modulus < 2:
-        raise ValueError(f"modulus must be at least 2 (got {modulus})")
+    check_whole("modulus", modulus, 2)
     label = partial(_modular_sum, modulus=modulus)
     return SetFunction(f"modular_sum({modulus})", label, "class", modulus, bits=4)
 
@@ -97,7 +122,7 @@ def set_function(name: str) -> SetFunction:
     Raises:
         ValueError: unknown ``name``.
     """
-    if name not in _BY_NAME:
+    if not isinstance(name, str) or name not in _BY_NAME:
         raise ValueError(f"function must be one of {', '.join(SET_FUNCTIONS)} (got {name!r})")
     return _BY_NAME[name]
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 SAMPLINGS = ("uniform", "range", "support", "skewed")
+MAX_SEED = 2**63 - 1  # of torch's generators, as a signed number
 MAX_BITS = 31  # (set, value) is sorted as one int64 key
 _PER_VALUE = ("support", "skewed")  # these draw a number for each set and value
 _MAX_PER_VALUE_BITS = 12
@@ -16,13 +17,21 @@ def check_sampling(sampling: str, bits: int) -> None:
     """ValueError if ``sampling`` is unknown, or ``bits`` out of its range."""
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)} (got {sampling!r})")
-    if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"bits must be between 1 and {MAX_BITS} (got {bits})")
+    check_whole("bits", bits, 1, MAX_BITS)
     if sampling in _PER_VALUE and bits > _MAX_PER_VALUE_BITS:
         raise ValueError(
             f"bits must be at most {_MAX_PER_VALUE_BITS} for sampling {sampling!r}, which draws a "
             f"number for each set and value (got {bits}); use fewer bits, or 'uniform' or 'range'"
         )
+
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """ValueError unless ``value`` is an integer from ``least`` on, up to ``most`` if given."""
+    if type(value) is not int:
+        raise ValueError(f"{name} must be an integer (got {value!r})")
+    if value < least or (most is not None and value > most):
+        span = f"at least {least}" if most is None else f"between {least} and {most}"
+        raise ValueError(f"{name} must be {span} (got {value})")
 
 
 def draw_values(sampling: str, sizes: Tensor, bits: int, generator: torch.Generator) -> Tensor:

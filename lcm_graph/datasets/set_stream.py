@@ -13,7 +13,7 @@ from lcm_graph.datasets.integer_sets import with_defaults
 from lcm_graph.datasets.random_sets import check_sizes
 from lcm_graph.datasets.set_batch import SetBatch, to_bits
 from lcm_graph.datasets.set_functions import SetFunction
-from lcm_graph.datasets.set_sampling import draw_values
+from lcm_graph.datasets.set_sampling import check_whole, draw_values
 
 
 class SetStream:
@@ -51,10 +51,8 @@ class SetStream:
     ) -> None:
         self.function, self.bits, self.sampling = with_defaults(function, bits, sampling)
         check_sizes(self.function, num_sets, size=size)
-        if seed < 0:
-            raise ValueError(f"seed must not be negative (got {seed})")
-        if max_elements < 1:
-            raise ValueError(f"max_elements must be at least 1 (got {max_elements})")
+        check_whole("seed", seed, 0)
+        check_whole("max_elements", max_elements, 1)
         self.num_sets, self.size = num_sets, size
         self.seed, self.max_elements = seed, max_elements
 
@@ -92,7 +90,7 @@ class SetStream:
             generator = torch.Generator().manual_seed(int(seed))
             ptr = self._ptr(min(most, self.num_sets - first))
             values = draw_values(self.sampling, ptr.diff(), self.bits, generator)
-            yield values, self.function.label(values, ptr, self.bits)
+            yield values, self.function.labels(values, ptr, self.bits)
 
     def _ptr(self, sets: int) -> Tensor:
         return torch.arange(sets + 1) * self.size

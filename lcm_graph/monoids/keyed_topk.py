@@ -53,7 +53,7 @@ class KeyedTopK(Monoid):
     """
 
     def __init__(self, channels: int, k: int = 2, heads: int = 1, spare: int = 2) -> None:
-        super().__init__(channels)
+        super().__init__(check_positive("channels", channels))
         self.k = check_positive("k", k)
         self.heads = check_positive("heads", heads)
         if not isinstance(spare, int) or spare < 0:

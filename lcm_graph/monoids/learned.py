@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.monoids.base import Monoid
+from lcm_graph.monoids.reset import reset_modules
 from lcm_graph.monoids.segment import align
 
 
@@ -102,7 +103,14 @@ class LearnedMonoid(Monoid):
         return super().place(Adjoined(state.value, present), rows, n)
 
     def reset_parameters(self) -> None:
+        """Draw the parameters anew: ``empty``, and those of modules that know how to.
+
+        A subclass with parameters outside of modules overrides it, and then resets all of its own.
+        """
         nn.init.zeros_(self.empty)
+        if type(self).reset_parameters is LearnedMonoid.reset_parameters:
+            for module in self.children():
+                reset_modules(module)
 
 
 def _presence(state: Adjoined, dtype: torch.dtype) -> Tensor:

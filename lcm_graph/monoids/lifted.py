@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.monoids.base import Monoid
+from lcm_graph.monoids.reset import reset_modules
 from lcm_graph.monoids.state import State
 
 
@@ -67,9 +68,7 @@ class Lifted(Monoid):
         return self.monoid.place(state, rows, n)
 
     def reset_parameters(self) -> None:
-        for module in self.module.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        reset_modules(self.module)
         self.monoid.reset_parameters()
 
     def __repr__(self) -> str:

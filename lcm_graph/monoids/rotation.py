@@ -47,7 +47,7 @@ class Rotation(Monoid):
     def __init__(
         self, channels: int, clocks: int = 32, snap: float = 0.03, max_order: int = 12
     ) -> None:
-        super().__init__(channels)
+        super().__init__(check_positive("channels", channels))
         self.clocks = check_positive("clocks", clocks)
         self.max_order = check_positive("max_order", max_order)
         # Fractions a/m and b/n are at least 1/mn apart, and snap/m + snap/n has to be less.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lcm_graph.monoids.learned import LearnedMonoid
+from lcm_graph.monoids.reset import reset_modules
 
 
 class Symmetrized(LearnedMonoid):
@@ -41,7 +42,4 @@ class Symmetrized(LearnedMonoid):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         if isinstance(self.op, nn.Module):
-            for module in self.op.modules():
-                reset = getattr(module, "reset_parameters", None)
-                if callable(reset):
-                    reset()
+            reset_modules(self.op)

@@ -24,7 +24,9 @@ def add_study(commands: Any, formatter: type[argparse.HelpFormatter]) -> None:
     sub.add_argument(
         "--config", default="quick", help=f"{', '.join(PRESETS)}, or a JSON file: what to run"
     )
-    sub.add_argument("--out", type=Path, help="folder for runs, tables and figures")
+    sub.add_argument(
+        "--out", type=Path, help="folder for runs, tables and figures (default: out/study-CONFIG)"
+    )
     sub.add_argument("--jobs", type=int, help="runs side by side, if not as the configuration says")
     sub.add_argument("--tasks", nargs="+", help="only these: the configuration's, or set functions")
     sub.add_argument("--subjects", nargs="+", help=f"only these, of {', '.join(SUBJECTS)}")
@@ -35,7 +37,7 @@ def add_study(commands: Any, formatter: type[argparse.HelpFormatter]) -> None:
         help="train nothing, report on what is there",
     )
     sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    sub.set_defaults(run=_study, folder=_folder, seed=0, device="cpu", threads=1)
+    sub.set_defaults(run=_study, folder=_folder, seed=0, device="cpu", threads=1, make_out=False)
 
 
 def _folder(arguments: argparse.Namespace) -> str:

@@ -13,6 +13,9 @@ from lcm_graph.datasets.integer_sets import with_defaults
 from lcm_graph.study.subjects import SUBJECTS
 from lcm_graph.training.loop import KEEP, OPTIMIZERS, SCHEDULES
 
+RANK_SIZE = 200
+MOST_SEED = 10**9  # seeds of test sets are far above, and still those of torch
+
 
 @dataclass(frozen=True)
 class TaskSpec:
@@ -67,7 +70,8 @@ class StudyConfig:
         alone_sizes: sizes at which sets are also tested one by one, and in batches of all these
             sizes; none, or at least two.
         alone_sets: number of those sets, of each size.
-        rank_sizes: the test sizes at which subjects are ranked; the first of them also stands
+        rank_sizes: the test sizes at which subjects are ranked, :data:`RANK_SIZE` if none are
+            named, or the largest where that is not tested; the first of them also stands
             beside associativity errors.
         jobs: runs side by side, with one thread each.
 
@@ -94,7 +98,7 @@ class StudyConfig:
     max_test_elements: int = 4_000_000
     alone_sizes: tuple[int, ...] = ()
     alone_sets: int = 256
-    rank_sizes: tuple[int, ...] = (200,)
+    rank_sizes: tuple[int, ...] = ()
     jobs: int = 1
 
     def __post_init__(self) -> None:
@@ -104,7 +108,7 @@ class StudyConfig:
         for name in self.subjects:
             check_choice("subjects", name, SUBJECTS)
         for seed in self.seeds:
-            check_int("seeds", seed, 0)
+            check_int("seeds", seed, 0, MOST_SEED)
         for field in fields(self):
             if field.type == "int":  # annotations are strings here
                 check_int(field.name, getattr(self, field.name), 1)
@@ -124,6 +128,9 @@ class StudyConfig:
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("keep", self.keep, KEEP)
+        if not self.rank_sizes:
+            chosen = RANK_SIZE if RANK_SIZE in self.test_sizes else max(self.test_sizes)
+            object.__setattr__(self, "rank_sizes", (chosen,))
         check_distinct("rank_sizes", self.rank_sizes)
         for size in self.rank_sizes:
             check_choice("rank_sizes", size, self.test_sizes)
@@ -179,10 +186,11 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
         raise ValueError(f"{name} must be among {', '.join(map(str, choices))} (got {value!r})")
 
 
-def check_int(name: str, value: Any, least: int) -> None:
-    """ValueError unless ``value`` is an integer and at least ``least``."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be an integer, at least {least} (got {value!r})")
+def check_int(name: str, value: Any, least: int, most: float = math.inf) -> None:
+    """ValueError unless ``value`` is an integer, at least ``least`` and at most ``most``."""
+    if type(value) is not int or not least <= value <= most:
+        limit = "" if most == math.inf else f" and at most {most}"
+        raise ValueError(f"{name} must be an integer, at least {least}{limit} (got {value!r})")
 
 
 def _check_positive(name: str, value: Any) -> None:

@@ -33,8 +33,9 @@ def read_config(name: str) -> StudyConfig:
         path = Path(name)
         if not path.is_file():
             raise ValueError(f"config must be one of {', '.join(PRESETS)} or a file (got {name!r})")
-        text = path.read_text("utf-8")
     try:
+        if name not in PRESETS:
+            text = path.read_text("utf-8")
         return parse_config(json.loads(text))
     except ValueError as error:  # JSON's and UnicodeDecodeError among them
         raise ValueError(f"config {name}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -26,6 +27,9 @@ def run_study(config: StudyConfig, out: Path) -> None:
     """
     known = {(run.task, run.subject, run.seed) for run in finished_runs(config, out)}
     missing = [run for run in config.runs() if (run[0].name, *run[1:]) not in known]
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out / "runs"):
+        pass  # what cannot be written had better be said before hours of training
     calls = [(config, *run, run_path(out, *run)) for run in missing]
     bar = tqdm(
         total=len(config.runs()),

@@ -33,6 +33,8 @@ from lcm_graph.monoids import (
 )
 from lcm_graph.study import pyg
 
+_SLOTS = 4
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -71,6 +73,14 @@ def _on_bits(monoid: Callable[[int], Monoid]) -> Callable[[int, int], Aggregatio
     return lambda bits, hidden: MonoidAggregation(monoid(bits))
 
 
+def _slots(channels: int) -> Monoid:
+    if channels % _SLOTS:
+        raise ValueError(
+            f"hidden must be a multiple of {_SLOTS}, the slots of a state (got {channels})"
+        )
+    return SlotSelection(channels, _SLOTS)
+
+
 SUBJECTS: dict[str, Subject] = {
     "sum": Subject(_named("sum"), note="sum"),
     "mean": Subject(_named("mean"), note="mean"),
@@ -79,15 +89,13 @@ SUBJECTS: dict[str, Subject] = {
     "gru": Subject(_named("gru"), note="recurrent network, random order"),
     "gru-swap": Subject(
         lambda bits, hidden: RecurrentAggregation(hidden, hidden, order="random", swap=0.1),
-        note="the same with the swap loss, weight 0.1",
+        note="gru with the swap loss, weight 0.1",
     ),
     "lcm": Subject(_lcm(), note="BinaryGRU, random order"),
-    "lcm-assoc": Subject(
-        _lcm(associativity=1.0), note="the same with the associativity loss, weight 1"
-    ),
+    "lcm-assoc": Subject(_lcm(associativity=1.0), note="lcm with the associativity loss, weight 1"),
     "lcm-brackets": Subject(_lcm(bracketing="random"), note="lcm trained on random trees"),
     "lcm-brackets-assoc": Subject(
-        _lcm(bracketing="random", associativity=1.0), note="both: random trees and the loss"
+        _lcm(bracketing="random", associativity=1.0), note="lcm on random trees, with the loss"
     ),
     "lcm-normalized": Subject(
         _lcm(operator=lambda channels: Normalized(BinaryGRU(channels)), bracketing="random"),
@@ -101,13 +109,13 @@ SUBJECTS: dict[str, Subject] = {
     "pair-attention": Subject(
         _lcm(operator=PairAttention, bracketing="random"), note="attention over two, random trees"
     ),
-    "slots": Subject(_lcm(operator=SlotSelection), note="slots that pick among those of both"),
+    "slots": Subject(_lcm(operator=_slots), note="slots that pick among those of both"),
     "slots-assoc": Subject(
-        _lcm(operator=SlotSelection, associativity=1.0),
-        note="the same with the associativity loss, weight 1",
+        _lcm(operator=_slots, associativity=1.0),
+        note="slots with the associativity loss, weight 1",
     ),
     "slots-brackets": Subject(
-        _lcm(operator=SlotSelection, bracketing="random"), note="slots trained on random trees"
+        _lcm(operator=_slots, bracketing="random"), note="slots trained on random trees"
     ),
     "abelian": Subject(_exact(AbelianGroup), note="sum behind an invertible map"),
     "fourier": Subject(_exact(FourierProduct), note="products of spectra"),
@@ -123,7 +131,7 @@ SUBJECTS: dict[str, Subject] = {
     "mix": Subject(
         lambda bits, hidden: MixAggregation(bits, hidden),
         encode=False,
-        note="all of these kinds at once, gated",
+        note="statistics, maxima, sums, learned orders, rotations and slots at once, gated",
     ),
     "topk": Subject(_named("topk"), note="the two largest of each channel"),
     "pyg-lcm": Subject(

@@ -116,6 +116,9 @@ def check_dtypes(subject: MonoidSubject) -> Measurement:
         combined = monoid.combine(states, states)
         _expect_dtypes(monoid, subject, dtype, combined, dtypes(states), "combine")
         full = monoid.combine(states, subject.empty(monoid, len(index), dtype))
+        if len(dtypes(full)) == len(dtypes(combined)):  # else one of them leaves presence out
+            what = "combine with the identity"
+            _expect_dtypes(monoid, subject, dtype, full, dtypes(combined), what)
         _expect_dtypes(monoid, subject, dtype, fold, dtypes(full), "segment_reduce")
         out = monoid.lower(fold)
         expect(out.dtype == dtype, f"lower: expected {dtype}, got {out.dtype}")

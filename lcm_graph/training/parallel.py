@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Any, TypeVar
 
 import torch
@@ -31,7 +32,8 @@ def run_all(
     uses; function, arguments and results must pickle. Small models gain more from a second process
     than from a second thread.
 
-    Workers end when this process does, however that comes.
+    Workers end when this process does, however that comes, and when it is interrupted. No call is
+    begun after an interrupt or a failure; after a failure, those that run are waited for.
 
     Args:
         function: what to call.
@@ -62,6 +64,7 @@ def _in_processes(
     function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], jobs: int, epochs: int
 ) -> Iterator[Result]:
     context = multiprocessing.get_context("spawn")  # forking after torch has run may hang
+    others = set(multiprocessing.active_children())
     done = context.Value("l", 0)
     bar = tqdm(total=epochs, unit="epoch", leave=False, disable=not (epochs and _on_terminal()))
     with (
@@ -73,21 +76,32 @@ def _in_processes(
             initargs=(torch.get_num_threads(), done),
         ) as pool,
     ):
-        futures = [pool.submit(function, *call) for call in calls]
+        futures: list[Future[Result]] = []
         try:
-            for future in futures:
-                while not wait([future], timeout=0.5).done:
+            for place in range(len(calls)):
+                while len(futures) <= place or not futures[place].done():
+                    running = [future for future in futures if not future.done()]
+                    # No more than run: the pool would begin what waits after an interrupt, too.
+                    for call in calls[len(futures) : len(futures) + jobs - len(running)]:
+                        futures.append(pool.submit(function, *call))
+                        running.append(futures[-1])
+                    wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                     bar.update(done.value - bar.n)
                     bar.refresh()
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+                yield futures[place].result()
+        except Exception:
+            raise  # what else runs may end
+        except BaseException:  # Ctrl-C, or nobody wants the rest
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
 
 
 def _start_worker(threads: int, epochs_done: Any) -> None:
     global _epochs_done
     _epochs_done = epochs_done
     torch.set_num_threads(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -57,6 +57,8 @@ def read_run(path: Path, settings: Mapping[str, Any]) -> KeptRun | None:
         return None
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
+    if not all(isinstance(content.get(key), dict) for key in KeptRun._fields):
+        return None
     there = content["settings"]
     for key in [*settings, *there]:
         if settings.get(key) != there.get(key):

@@ -14,6 +14,7 @@ from torch import nn
 
 from lcm_graph.aggregators import (
     LCMAggregation,
+    MixAggregation,
     MonoidAggregation,
     RecurrentAggregation,
     SumAggregation,
@@ -22,9 +23,12 @@ from lcm_graph.aggregators.recurrent import RecurrentAggregation as Recurrent
 from lcm_graph.monoids import (
     BinaryGRU,
     BinaryMLP,
+    KeyedTopK,
     Max,
     Moments,
+    Normalized,
     Product,
+    Rotation,
     Softmax,
     Sum,
     Symmetrized,
@@ -359,3 +363,30 @@ def test_empty_leading_dimension() -> None:
 def test_no_sets_with_a_leading_dimension() -> None:
     out = LCMAggregation(3, 5)(torch.ones(2, 0, 3), torch.zeros(0, dtype=I64), dim_size=0)
     assert out.shape == (2, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: LCMAggregation(4, 4, assoc=1.0),
+            "LCMAggregation got an unexpected keyword 'assoc'",
+        ),
+        (lambda: MonoidAggregation(Sum(4), swap=1.0), "MonoidAggregation got an unexpected"),
+        (lambda: MixAggregation(4, assoc=1.0), "MixAggregation got an unexpected keyword 'assoc'"),
+        (
+            lambda: RecurrentAggregation(4, 4, associativity=1.0),
+            r"RecurrentAggregation takes .* of torch.nn.GRU \(got associativity\)",
+        ),
+        (lambda: LCMAggregation(4, 4, operator=Normalized), r"lambda channels: Normalized\(Binary"),
+    ],
+)
+def test_keywords_that_are_none(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("monoid", [KeyedTopK, Rotation])
+def test_monoids_of_a_fixed_width_want_it(monoid: Callable[[Any], object]) -> None:
+    with pytest.raises(ValueError, match=r"'channels' must be a positive integer \(got None\)"):
+        monoid(None)

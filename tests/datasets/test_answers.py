@@ -75,3 +75,17 @@ def test_nan_is_never_right(answer, y):
     logits = torch.full((2, outputs), torch.nan)
     logits[1] = -1.0 if answer == "bits" else 0.0
     assert is_right(logits, y, answer).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "logits", "y"),
+    [
+        ("real", (3, 1), (3,)),
+        ("bits", (3, 4), (3,)),
+        ("class", (3, 4), (3, 1)),
+        ("real", (3,), (3,)),
+    ],
+)
+def test_shapes_that_would_broadcast_are_refused(answer, logits, y):
+    with pytest.raises(ValueError, match=rf"logits must be \[S, outputs\] .* answer '{answer}'"):
+        is_right(torch.zeros(logits), torch.zeros(y), answer)

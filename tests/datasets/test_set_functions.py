@@ -11,7 +11,9 @@ import torch
 
 from lcm_graph.datasets import (
     SET_FUNCTIONS,
+    IntegerSets,
     SetFunction,
+    SetStream,
     draw_values,
     kth_minimum,
     modular_sum,
@@ -186,7 +188,7 @@ def test_pickles_and_shows_no_address(name):
 def test_bad_arguments():
     with pytest.raises(ValueError, match=r"function must be one of second_minimum, .*'minimum'"):
         set_function("minimum")
-    with pytest.raises(ValueError, match=r"k must be at least 1, the minimum \(got 0\)"):
+    with pytest.raises(ValueError, match=r"k must be at least 1 \(got 0\)"):
         kth_minimum(0)
     with pytest.raises(ValueError, match=r"modulus must be at least 2 \(got 1\)"):
         modular_sum(1)
@@ -209,3 +211,53 @@ def test_bad_set_functions(change, message):
     assert SetFunction(**arguments).num_outputs(5) == 5
     with pytest.raises(ValueError, match=message):
         SetFunction(**arguments | change)
+
+
+@pytest.mark.parametrize(
+    ("label", "answer", "classes", "message"),
+    [
+        (lambda v, p, b: v, "bits", None, r"int64 \[3\], one bits for each set \(got .*\[6\]\)"),
+        (lambda v, p, b: p[1:].double(), "bits", None, r"\(got torch.float64 \[3\]\)"),
+        (lambda v, p, b: p[1:], "real", None, r"must give torch.float64 .*\(got torch.int64"),
+        (lambda v, p, b: 3, "class", 4, r"one class for each set \(got 3\)"),
+        (lambda v, p, b: p[1:], "class", 4, r"must give class from 0 to 3 \(got 2 to 6\)"),
+        (lambda v, p, b: p[1:] - 3, "bits", None, r"must give bits from 0 to 7 \(got -1 to 3\)"),
+        (lambda v, p, b: 4 * p[1:], "bits", None, r"bits from 0 to 7 \(got 8 to 24\); more bits"),
+    ],
+)
+def test_what_a_function_of_one_s_own_answers_is_checked(label, answer, classes, message):
+    function = SetFunction("mine", label, answer, classes, bits=3)
+    with pytest.raises(ValueError, match=message):
+        IntegerSets(function, 3, 2, 2)
+    with pytest.raises(ValueError, match=message):
+        SetStream(function, 3, 2).trivial_accuracy()
+
+
+# Called with what they do not take.
+integer_sets: Any = IntegerSets
+kth: Any = kth_minimum
+modular: Any = modular_sum
+by_name: Any = set_function
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: kth(1.5), r"k must be an integer \(got 1.5\)"),
+        (lambda: modular(2.5), r"modulus must be an integer \(got 2.5\)"),
+        (lambda: by_name([1]), r"function must be one of .*\(got \[1\]\)"),
+        (
+            lambda: integer_sets(len, 3),
+            r"function must be one of .*\(got <built-in function len>\)",
+        ),
+        (lambda: integer_sets("sum", 1.5), r"num_sets must be an integer \(got 1.5\)"),
+        (lambda: integer_sets("sum", "5"), r"num_sets must be an integer \(got '5'\)"),
+        (lambda: integer_sets("sum", 5, 2.0), r"min_size must be an integer \(got 2.0\)"),
+        (lambda: integer_sets("sum", 5, 2, 3.0), r"max_size must be an integer \(got 3.0\)"),
+        (lambda: integer_sets("sum", 5, bits=8.0), r"bits must be an integer \(got 8.0\)"),
+        (lambda: integer_sets("sum", 5, seed=-1), r"seed must be between 0 and \d+ \(got -1\)"),
+    ],
+)
+def test_other_types(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -95,7 +95,7 @@ def test_a_set_of_a_million_elements(name):
         ({"size": 1}, r"size must be at least 2: .* no second_minimum \(got 1\)"),
         ({"bits": 32}, r"bits must be between 1 and 31 \(got 32\)"),
         ({"bits": 16, "sampling": "skewed"}, r"bits must be at most 12"),
-        ({"seed": -1}, r"seed must not be negative \(got -1\)"),
+        ({"seed": -1}, r"seed must be at least 0 \(got -1\)"),
         ({"max_elements": 0}, r"max_elements must be at least 1 \(got 0\)"),
     ],
 )

@@ -445,3 +445,24 @@ def test_absence_is_exact(name: str) -> None:
     for e in (nothing, spoilt):
         for out in (monoid.combine(state, e), monoid.combine(e, state)):
             assert torch.equal(out.value, state.value)
+
+
+class OneMethod(LearnedMonoid):
+    """An operator as a user writes it: modules, and one method."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.layers = nn.Sequential(nn.Linear(channels, channels), nn.Tanh())
+
+    def operator(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.layers(a + b)
+
+
+def test_modules_of_a_user_s_operator_are_drawn_anew() -> None:
+    monoid = OneMethod(4)
+    nn.init.ones_(monoid.empty)
+    before = [parameter.detach().clone() for parameter in monoid.parameters()]
+    monoid.reset_parameters()
+    assert torch.equal(monoid.empty, torch.zeros(4))
+    for parameter, old in zip(monoid.parameters(), before, strict=True):
+        assert not torch.equal(parameter, old)

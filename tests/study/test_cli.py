@@ -101,7 +101,10 @@ def test_the_folder_is_named_after_the_configuration(tmp_path, monkeypatch, caps
         (["--jobs", "0"], "--jobs must be at least 1 (got 0)"),
         (["--config", "smoke", "--tasks", "odd"], "tasks must be among second_minimum@4, majority"),
         (["--config", "smoke", "--subjects", "odd"], "subjects must be among sum, mean"),
-        (["--config", "smoke", "--seeds", "-1"], "seeds must be an integer, at least 0 (got -1)"),
+        (
+            ["--config", "smoke", "--seeds", "-1"],
+            "seeds must be an integer, at least 0 and at most 1000000000 (got -1)",
+        ),
         (["--config", "smoke", "--report-only"], "holds no run of this study yet"),
     ],
 )
@@ -111,3 +114,19 @@ def test_mistakes_take_one_line(tmp_path, capsys, monkeypatch, arguments, messag
     captured = capsys.readouterr()
     assert captured.err.startswith("lcm-graph: error: ") and message in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_mistake_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "--config", "nope"]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_said_before_training(tmp_path, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise PermissionError(f"no writing in {kwargs['dir']}")
+
+    monkeypatch.setattr("lcm_graph.study.run.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("lcm_graph.study.run._run", None)  # would fail if called
+    assert main(["study", "--config", "smoke", "--out", str(tmp_path)]) == 2
+    assert f"no writing in {tmp_path / 'runs'}" in capsys.readouterr().err

@@ -38,7 +38,10 @@ def test_bad_tasks(arguments, message):
         ({"subjects": ("sum", "magic")}, r"subjects must be among sum, mean.*\(got 'magic'\)"),
         ({"subjects": ("sum", "sum")}, r"subjects must not name anything twice \(got sum, sum\)"),
         ({"seeds": ()}, r"seeds must name at least 1"),
-        ({"seeds": (-1,)}, r"seeds must be an integer, at least 0 \(got -1\)"),
+        (
+            {"seeds": (-1,)},
+            r"seeds must be an integer, at least 0 and at most 1000000000 \(got -1\)",
+        ),
         ({"hidden": 0}, r"hidden must be an integer, at least 1 \(got 0\)"),
         ({"epochs": 2.5}, r"epochs must be an integer, at least 1 \(got 2.5\)"),
         ({"jobs": True}, r"jobs must be an integer, at least 1 \(got True\)"),
@@ -48,7 +51,6 @@ def test_bad_tasks(arguments, message):
         ({"test_sizes": (40, "16")}, r"test_sizes must be an integer.*\(got '16'\)"),
         ({"alone_sizes": (4,)}, r"alone_sizes must be none or at least two, .*\(got 4\)"),
         ({"rank_sizes": (16, 41)}, r"rank_sizes must be among 16, 40 \(got 41\)"),
-        ({"rank_sizes": ()}, r"rank_sizes must name at least 1 \(got none\)"),
         ({"optimizer": "sgd"}, r"optimizer must be among adam, amsgrad \(got 'sgd'\)"),
         ({"keep": "first"}, r"keep must be among best, last \(got 'first'\)"),
         (
@@ -89,3 +91,13 @@ def test_narrowed():
 
 def test_it_travels_between_processes():
     assert pickle.loads(pickle.dumps(tiny_config())) == tiny_config()
+
+
+def test_ranks_are_at_200_or_the_largest_size():
+    assert tiny_config(rank_sizes=()).rank_sizes == (40,)
+    assert tiny_config(rank_sizes=(), test_sizes=(16, 200, 1000)).rank_sizes == (200,)
+
+
+def test_a_seed_too_large_for_the_data():
+    with pytest.raises(ValueError, match=r"seeds must be an integer, .* at most 1000000000 \(got "):
+        tiny_config(seeds=(2**64,))

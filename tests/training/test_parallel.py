@@ -66,3 +66,42 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     while any(map(is_there, workers)):
         assert time.monotonic() < deadline, "a worker lives on"
         time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_an_interrupt_ends_what_runs_and_begins_nothing(tmp_path):
+    """As Ctrl-C in a terminal: the signal goes to the workers too."""
+    code = (
+        "from pathlib import Path\n"
+        "from lcm_graph.training import run_all\n"
+        "from tests.training.test_parallel import stay\n"
+        f"list(run_all(stay, [(Path({str(tmp_path)!r}),)] * 6, jobs=2))\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
+            assert parent.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.wait(timeout=30) != 0
+    finally:
+        parent.kill()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not any(map(is_there, workers))
+
+
+def pid_after(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
+def test_no_worker_waits_for_a_slow_first_call():
+    start = time.monotonic()
+    assert list(run_all(pid_after, [(3,), (1,), (1,), (1,)], jobs=2)) == [3, 1, 1, 1]
+    assert time.monotonic() - start < 20  # with the workers' start

@@ -79,3 +79,13 @@ def test_a_failure_leaves_what_was_done(tmp_path):
         run_missing(halved, runs, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["run1.json"]
     assert json.loads((tmp_path / "run1.json").read_text())["result"]["half"] == 0.5
+
+
+def test_a_file_that_lacks_something_is_no_run(tmp_path):
+    path = tmp_path / "one.json"
+    write_run(path, SETTINGS, {"test": 0.5})
+    whole = json.loads(path.read_text())
+    for key in ("settings", "result", "environment"):
+        for content in ({k: v for k, v in whole.items() if k != key}, whole | {key: 3}):
+            path.write_text(json.dumps(content))
+            assert read_run(path, SETTINGS) is None
