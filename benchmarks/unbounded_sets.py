@@ -13,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lcm_graph.study.config_file import parse_config
+from lcm_graph.study.report import describe
+from lcm_graph.study.tables import beside_constant, median_range
 from lcm_graph.training import mean_std
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -69,13 +72,14 @@ def fill(text: str) -> str:
 
 def source(study: Study) -> str:
     """The command, and what it ran on."""
-    results, settings = study["results"], study["settings"]
+    results = study["results"]
     seconds = sum(run["train_seconds"] for run in results["runs"])
     torches = sorted({where["versions"]["torch"] for where in results["environments"]})
+    config = parse_config(study["settings"] | {"tasks": _tasks(study)})
     return (
-        f"`{shlex.join(study['command'])}`: {results['finished']} of {results['planned']} runs of "
-        f"{settings['epochs']} × {settings['train_sets']:,} sets by {settings['optimizer']}, "
-        f"{seconds / 3600:.1f} hours of training on single cores, torch {', '.join(torches)}."
+        f"`{shlex.join(study['command'])}`: "
+        f"{describe(config, results['finished'], results['planned'])} {seconds / 3600:.1f} hours "
+        f"of training on single cores, torch {', '.join(torches)}."
     )
 
 
@@ -88,6 +92,10 @@ def paper(study: Study) -> str:
         small = [statistics.fmean(seeds) for seeds in zip(*_up_to(sizes, 16), strict=True)]
         ours = [mean_std(small), mean_std(sizes["32"]), mean_std(sizes["200"])]
         rows.append([_NAMES[subject], *theirs, *ours])
+    trivial = study["results"]["trivial"]["second_minimum"]
+    small_sets = statistics.fmean(value for size, value in trivial.items() if int(size) <= 16)
+    constant = [f"{value:.3f}" for value in (small_sets, trivial["32"], trivial["200"])]
+    rows.append(["*best constant*", "", "", "", *constant])
     return _table(rows)
 
 
@@ -97,15 +105,19 @@ def accuracy(study: Study) -> str:
     sizes = [str(size) for size in study["settings"]["test_sizes"]]
     rows = [["task", "", *sizes]]
     for task, subjects in results["accuracy"].items():
-        ranked = sorted(
-            subjects.items(), key=lambda item: -statistics.fmean(item[1].get(sizes[-1]) or [0.0])
-        )
-        for name, line in ranked:
-            cells = [mean_std(line[size]) if size in line else "-" for size in sizes]
-            rows.append([task, f"`{name}`", *cells])
-        trivial = [results["trivial"][task].get(size) for size in sizes]
-        rows.append([task, "*best constant*", *("-" if t is None else f"{t:.3f}" for t in trivial)])
-    return _table(rows)
+        trivial = results["trivial"][task]
+        lines = {
+            f"`{name}`": [beside_constant(line.get(size), trivial.get(size)) for size in sizes]
+            for name, line in subjects.items()
+        }
+        lines["*best constant*"] = [f"{trivial[s]:.3f}" if s in trivial else "-" for s in sizes]
+        last = {
+            f"`{name}`": statistics.fmean(line.get(sizes[-1]) or [0.0])
+            for name, line in subjects.items()
+        }
+        last["*best constant*"] = trivial.get(sizes[-1], 0.0)
+        rows += [[task, name, *lines[name]] for name in sorted(lines, key=lambda name: -last[name])]
+    return f"{_table(rows)}\n\nIn parentheses: no better than the best constant answer."
 
 
 def associativity(study: Study) -> str:
@@ -153,9 +165,12 @@ def costs(study: Study) -> str:
     rows = [["", "parameters", "training, s"]]
     for name, had in runs.items():
         parameters = statistics.fmean(run["parameters"] for run in had)
-        seconds = statistics.fmean(run["train_seconds"] for run in had)
-        rows.append([f"`{name}`", f"{parameters:,.0f}", f"{seconds:.0f}"])
-    return _table(rows)
+        seconds = median_range([run["train_seconds"] for run in had])
+        rows.append([f"`{name}`", f"{parameters:,.0f}", seconds])
+    return (
+        f"{_table(rows)}\n\nSeconds of a run's training: median, least and most. Two ran side by "
+        "side, on a machine that did other things too."
+    )
 
 
 BLOCKS: dict[str, Callable[[Study], str]] = {
@@ -166,6 +181,14 @@ BLOCKS: dict[str, Callable[[Study], str]] = {
     "ranks": ranks,
     "costs": costs,
 }
+
+
+def _tasks(study: Study) -> dict[str, dict[str, Any]]:
+    """The tasks as a configuration's file has them."""
+    return {
+        task["name"]: {key: value for key, value in task.items() if key != "name"}
+        for task in study["settings"]["tasks"]
+    }
 
 
 def _up_to(sizes: dict[str, list[float]], most: int) -> list[list[float]]:

@@ -50,7 +50,8 @@ def _study(arguments: argparse.Namespace) -> None:
     config = config.narrowed(arguments.tasks, arguments.subjects, arguments.seeds)
     if arguments.jobs is not None:
         config = replace(config, jobs=arguments.jobs)
-    out, command = arguments.out, arguments.command_line
+    out = arguments.out
+    command = [word for word in arguments.command_line if word != "--report-only"]  # of the runs
     if not arguments.report_only:
         run_study(config, out)
     print(f"\n{write_report(config, out, command)}")

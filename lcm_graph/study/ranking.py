@@ -32,7 +32,8 @@ def places(accuracy: Mapping[str, Sequence[float]], tested: Mapping[str, int]) -
     Near the first is every subject whose mean is at least the highest mean less one standard error
     of that: the larger of :func:`standard_error` over seeds, and :func:`counting_error` over test
     sets, without which one set that is answered wrong would part a subject from three that answer
-    all. Of several with the highest mean, the largest error counts.
+    all. Of several with the highest mean, the largest error counts. Nobody is near who answers
+    nothing right.
 
     Args:
         accuracy: subject -> accuracy of each seed; subjects without any are left out.
@@ -49,7 +50,11 @@ def places(accuracy: Mapping[str, Sequence[float]], tested: Mapping[str, int]) -
         default=0.0,
     )
     return {
-        name: Place(mean, 1 + sum(other > mean for other in means.values()), mean >= best - noise)
+        name: Place(
+            mean,
+            1 + sum(other > mean for other in means.values()),
+            mean > 0 and mean >= best - noise,
+        )
         for name, mean in means.items()
     }
 

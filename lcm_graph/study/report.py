@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,16 +51,19 @@ def write_report(config: StudyConfig, out: Path, command: Sequence[str]) -> str:
         results=_numbers(config, runs),
     )
     figures = draw_figures(out / "figures", runs, _train_sizes(config), config.rank_sizes[0])
-    text = _text(config, runs, [path.relative_to(out).as_posix() for path in figures])
+    text = _text(config, runs, command, [path.relative_to(out).as_posix() for path in figures])
     write_atomically(out / "report.md", text.encode())
     return text
 
 
-def _text(config: StudyConfig, runs: Sequence[Run], figures: Sequence[str]) -> str:
+def _text(
+    config: StudyConfig, runs: Sequence[Run], command: Sequence[str], figures: Sequence[str]
+) -> str:
     parts = [
         "# Study",
-        f"{len(runs)} of {len(config.runs())} runs. Trained on sets of up to "
-        f"{config.max_train_size}; accuracy is the mean ± unbiased standard deviation over seeds.",
+        f"`{shlex.join(command)}`: {describe(config, len(runs), len(config.runs()))}",
+        "Accuracy is the mean ± unbiased standard deviation over seeds; in parentheses where a "
+        "constant answer does as well.",
     ]
     for size in config.rank_sizes:
         parts += [f"## Ranks on sets of {size}", rank_table(runs, size)]
@@ -85,6 +89,18 @@ def _text(config: StudyConfig, runs: Sequence[Run], figures: Sequence[str]) -> s
     if reasons:
         parts += ["## Left out", "\n".join(f"- {reason}" for reason in reasons)]
     return "\n\n".join(parts) + "\n"
+
+
+def describe(config: StudyConfig, finished: int, planned: int) -> str:
+    """How the runs were trained and tested, in a sentence or two."""
+    fewest = config.num_test_sets(max(config.test_sizes))
+    fewer = "" if fewest == config.test_sets else f" (of {max(config.test_sizes):,}: {fewest:,})"
+    return (
+        f"{finished} of {planned} runs, seeds {', '.join(map(str, config.seeds))}. Trained on "
+        f"{config.epochs} × {config.train_sets:,} sets of up to {config.max_train_size} in batches "
+        f"of {config.batch_size} by {config.optimizer} up to a learning rate of {config.lr:g}, "
+        f"{config.hidden} wide; tested on {config.test_sets:,} sets of each size{fewer} and seed."
+    )
 
 
 def _associativity(config: StudyConfig, runs: Sequence[Run]) -> list[str]:

@@ -18,15 +18,33 @@ TRIVIAL = "best constant answer"
 
 
 def accuracy_table(runs: Sequence[Run], task: str) -> str:
-    """Accuracy on one task: subject × size, mean ± unbiased standard deviation over seeds."""
+    """Accuracy on one task: subject × size, mean ± unbiased standard deviation over seeds.
+
+    In parentheses: no better than the best constant answer.
+    """
     subjects, trivial = by_size(runs, "accuracy")[task], trivial_accuracy(runs)[task]
     sizes = sorted({size for line in subjects.values() for size in line} | trivial.keys())
     rows = [
-        [name, *(mean_std(line[size]) if size in line else _NONE for size in sizes)]
+        [name, *(beside_constant(line.get(size), trivial.get(size)) for size in sizes)]
         for name, line in subjects.items()
     ]
     rows.append([TRIVIAL, *(f"{trivial[s]:.3f}" if s in trivial else _NONE for s in sizes)])
     return _markdown(["", *sizes], rows)
+
+
+def beside_constant(accuracy: Sequence[float] | None, trivial: float | None) -> str:
+    """Mean ± standard deviation; in parentheses if a constant does as well."""
+    if not accuracy:
+        return _NONE
+    text = mean_std(accuracy)
+    return f"({text})" if trivial is not None and statistics.fmean(accuracy) <= trivial else text
+
+
+def median_range(values: Sequence[float]) -> str:
+    """``"12 (10-15)"``: median, least and most."""
+    if len(values) == 1:
+        return f"{values[0]:.0f}"
+    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
 
 
 def rank_table(runs: Sequence[Run], size: int) -> str:
@@ -77,7 +95,7 @@ def _error(value: float | None) -> str:
 
 
 def cost_table(runs: Sequence[Run]) -> str:
-    """Parameters and time: means over tasks and seeds."""
+    """Parameters, a mean over tasks and seeds, and time, their median and range."""
     collected: dict[str, list[Run]] = {}
     for run in runs:
         collected.setdefault(run.subject, []).append(run)
@@ -85,7 +103,7 @@ def cost_table(runs: Sequence[Run]) -> str:
         [
             name,
             round(statistics.fmean(run.result["parameters"] for run in had)),
-            f"{statistics.fmean(run.result['train_seconds'] for run in had):.1f}",
+            median_range([run.result["train_seconds"] for run in had]),
             len(had),
             sum(run.result["diverged"] is not None for run in had),
         ]

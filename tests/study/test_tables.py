@@ -8,6 +8,7 @@ from lcm_graph.study.tables import (
     alone_table,
     associativity_table,
     cost_table,
+    median_range,
     rank_table,
 )
 from tests.study.made_up import made_up_run
@@ -38,6 +39,17 @@ def test_accuracy():
     ]
 
 
+def test_what_a_constant_does_as_well_is_in_parentheses():
+    runs = [made_up_run("one", "a", 0, {16: 0.1, 40: 0.125})]
+    _, _, row, _ = cells(accuracy_table(runs, "one"))
+    assert row == ["a", "(0.100)", "(0.125)"]
+
+
+def test_median_and_range():
+    assert median_range([7.4]) == "7"
+    assert median_range([9.0, 1.0, 2.2]) == "2 (1-9)"
+
+
 def test_ranks():
     header, _, *rows = cells(rank_table(RUNS, 40))
     assert header == ["", "one", "two", "mean rank", "first", "first or near"]
@@ -65,7 +77,7 @@ def test_alone():
 def test_cost():
     header, _, *rows = cells(cost_table(RUNS))
     assert header == ["", "parameters", "training, s", "runs", "diverged"]
-    assert rows == [["a", "10", "2.0", "3", "0"], ["b", "10", "2.0", "2", "1"]]
+    assert rows == [["a", "10", "2 (2-2)", "3", "0"], ["b", "10", "2 (2-2)", "2", "1"]]
 
 
 def test_associativity():
