@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +19,7 @@ import torch
 import torch_geometric
 
 import lcm_graph
+from lcm_graph.training import peak_memory
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -71,12 +69,9 @@ def peak_growth(call: Callable[[], object]) -> int:
     Call it in a fresh process: memory that was freed before and kept by the allocator would be used
     again unseen.
     """
-    gc.collect()
-    _return_free_memory()
-    before = _resident()
-    _reset_peak()
-    call()
-    return max(0, _peak() - before)
+    with peak_memory() as peak:
+        call()
+    return peak.growth
 
 
 def in_subprocess(function: Callable[..., T], *args: Any) -> T:
@@ -122,46 +117,6 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
-
-
-def _return_free_memory() -> None:
-    """Hand freed memory back to the system, so that using it again counts (glibc only)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
-# Linux can forget a process's peak, so that the peak is that of the call alone. `ru_maxrss` cannot
-# be reset, and a new process inherits its parent's, so it serves only where there is no /proc.
-
-
-def _resident() -> int:
-    return _status("VmRSS") or _maxrss()
-
-
-def _peak() -> int:
-    return _status("VmHWM") or _maxrss()
-
-
-def _reset_peak() -> None:
-    clear = Path("/proc/self/clear_refs")
-    if clear.exists():
-        clear.write_text("5")
-
-
-def _status(field: str) -> int:
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return 0
-    for line in status.read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def _maxrss() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _commit() -> str:

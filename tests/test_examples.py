@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
+from tests.datasets.archives import write_dependencies, write_files, write_tu
 from tests.datasets.idx import write_mnist
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -36,3 +40,49 @@ def test_mnist_sets(
     assert [row.split()[0] for row in rows] == [*names, "best"]
     for row in rows:
         assert all(0 <= float(cell) <= 1 for cell in row.split()[-4:])
+
+
+def run_example(
+    name: str, arguments: list[str], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Run an example's smoke version, and again, from what it has kept; its results."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments, "--smoke", "--out", str(out)])
+    for _ in range(2):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    content: dict[str, Any] = json.loads((out / "results.json").read_text())
+    assert content["command"][0] == "python" and content["command"][1].endswith(name)
+    results: dict[str, Any] = content["results"]
+    return results
+
+
+AGGR = ["--aggr", "sum", "lcm"]
+
+
+def test_pna_multitask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = run_example("pna_multitask.py", AGGR, tmp_path, monkeypatch)
+    for (run,) in results.values():
+        assert run["labels"].keys() == {*NODE_LABELS, *GRAPH_LABELS}
+        assert run["test"] == pytest.approx(sum(run["labels"].values()) / 6)
+        assert list(run["larger"]) == ["20-24"]
+
+
+@pytest.mark.parametrize("more", [[], ["--conv", "pna", "--readout", "max"], ["--conv", "gcn"]])
+def test_molecules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    results = run_example("ogb/mol.py", [*AGGR, *more], tmp_path, monkeypatch)
+    assert all(run["test"] > 0 for (run,) in results.values())
+
+
+@pytest.mark.parametrize("task", ["deps", "files"])
+def test_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    write_dependencies(tmp_path)
+    write_files(tmp_path)
+    arguments = ["--root", str(tmp_path), "--task", task, *AGGR]
+    results = run_example("debian.py", arguments, tmp_path / "out", monkeypatch)
+    assert all(0 <= run["test"] <= 1 and run["peak_mib"] >= 0 for (run,) in results.values())
+
+
+def test_reddit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tu(tmp_path, "STARS")
+    arguments = ["--root", str(tmp_path), "--dataset", "STARS", *AGGR]
+    results = run_example("reddit.py", arguments, tmp_path / "out", monkeypatch)
+    assert all(0 <= run["test"] <= 1 for (run,) in results.values())

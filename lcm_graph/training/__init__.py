@@ -28,6 +28,7 @@ from lcm_graph.training.models import NodeGNN as NodeGNN
 from lcm_graph.training.models import SetModel as SetModel
 from lcm_graph.training.models import TokenSetClassifier as TokenSetClassifier
 from lcm_graph.training.parallel import run_all as run_all
+from lcm_graph.training.peak_memory import peak_memory as peak_memory
 from lcm_graph.training.protocol import Epoch as Epoch
 from lcm_graph.training.protocol import FitResult as FitResult
 from lcm_graph.training.protocol import Task as Task
