@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
 from tests.datasets.archives import write_dependencies, write_files, write_tu
@@ -86,3 +89,27 @@ def test_reddit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--root", str(tmp_path), "--dataset", "STARS", *AGGR]
     results = run_example("reddit.py", arguments, tmp_path / "out", monkeypatch)
     assert all(0 <= run["test"] <= 1 for (run,) in results.values())
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
+    script = str(EXAMPLES / "ddp.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    losses = []
+    for number, command in ((1, [sys.executable]), (2, [*torchrun, "--nproc-per-node", "2"])):
+        out = tmp_path / f"{number}.json"
+        done = subprocess.run(
+            [*command, script, "--out", str(out)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        content = json.loads(out.read_text())
+        assert content["processes"] == number and len(content["losses"]) == 20
+        losses.append(torch.tensor(content["losses"]))
+    one, two = losses
+    assert one[-1] < 0.9 * one[0]
+    assert ((one - two).abs() / one.abs()).max() <= 1e-5
