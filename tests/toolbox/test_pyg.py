@@ -1,0 +1,180 @@
+"""PyG's layers, containers, loaders and registers with our aggregators in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader, NeighborLoader, RandomNodeLoader
+from torch_geometric.nn import GATConv, GCNConv, GINConv, PNAConv, SAGEConv
+from torch_geometric.nn.aggr import Aggregation, MultiAggregation
+from torch_geometric.typing import WITH_PYG_LIB, WITH_TORCH_SPARSE
+
+from lcm_graph.aggregators import (
+    LCMAggregation,
+    MixAggregation,
+    MonoidAggregation,
+    RecurrentAggregation,
+)
+from lcm_graph.monoids import Product, Sum, TopK
+from tests.references import error
+
+N, E, D = 12, 40, 8
+EDGES = torch.stack([torch.arange(E) % N, torch.arange(E) * 7 % (N - 1)])  # N - 1 gets nothing
+MAKERS: dict[str, Callable[[], Aggregation]] = {
+    "lcm": lambda: LCMAggregation(D, D),
+    "gru": lambda: RecurrentAggregation(D, D),
+    "topk": lambda: MonoidAggregation(TopK(D, k=1)),
+    "mix": lambda: MixAggregation(D, hidden=4, learned=4, clocks=3),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def aggregation(request: pytest.FixtureRequest) -> Aggregation:
+    return MAKERS[request.param]()
+
+
+def one_step(model: nn.Module, *inputs: Any) -> None:
+    """A training step changes every parameter's gradient from none to some."""
+    out = model.train()(*inputs)
+    (out * torch.randn_like(out)).sum().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+    torch.optim.Adam(model.parameters()).step()
+
+
+def test_gin_and_gat(aggregation: Aggregation) -> None:
+    width = aggregation.out_channels or D
+    x = torch.randn(N, D)
+    after = nn.Linear(width, D)
+    if width == D:  # GIN adds the node's own state
+        gin = GINConv(after, aggr=aggregation)
+        expected = after(aggregation.eval()(x[EDGES[0]], EDGES[1], dim_size=N) + x)
+        assert error(gin.eval()(x, EDGES), expected) <= 1e-5
+        one_step(gin, x, EDGES)
+    gat = GATConv(D, D, heads=2, concat=False, bias=False, add_self_loops=False, aggr=aggregation)
+    out, (edges, attention) = gat.eval()(x, EDGES, return_attention_weights=True)
+    messages = attention.unsqueeze(-1) * gat.lin(x).view(N, 2, D)[edges[0]]
+    heads = [aggregation(messages[:, head], edges[1], dim_size=N) for head in range(2)]
+    assert error(out, torch.stack(heads, dim=1).mean(1)) <= 1e-5
+    one_step(gat, x, EDGES)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled:UserWarning")
+@pytest.mark.parametrize("layout", ["csr", "coo"])
+def test_sparse_adjacency(aggregation: Aggregation, layout: str) -> None:
+    width = aggregation.out_channels or D
+    conv = SAGEConv((width, D), D, aggr=aggregation).eval()
+    distinct = EDGES.unique(dim=1)
+    size = (N, N)
+    adjacency = torch.sparse_coo_tensor(distinct.flip(0), torch.ones(distinct.size(1)), size)
+    adjacency = adjacency.coalesce()
+    x = torch.randn(N, D)
+    order = adjacency.indices().flip(0)  # by target, then by source
+    given = adjacency.to_sparse_csr() if layout == "csr" else adjacency
+    assert error(conv((x, x), given), conv((x, x), order)) <= 1e-5
+
+
+@pytest.mark.parametrize("mode", ["cat", "sum", "proj"])
+def test_multi_aggregation(mode: str) -> None:
+    kwargs = {"in_channels": D, "out_channels": D} if mode == "proj" else None
+    several = [LCMAggregation(D, D), "mean", MonoidAggregation(TopK(D, k=1)), "max"]
+    multi = MultiAggregation(several, mode=mode, mode_kwargs=kwargs)
+    conv = SAGEConv(D, D, aggr=multi)
+    x = torch.randn(N, D)
+    assert conv(x, EDGES).shape == (N, D)
+    one_step(conv, x, EDGES)
+
+
+def test_pna_conv_with_a_learned_aggregator() -> None:
+    degree = torch.bincount(torch.bincount(EDGES[1], minlength=N))
+    conv = PNAConv(D, D, [LCMAggregation(D, D), "max"], ["identity", "amplification"], degree)
+    x = torch.randn(N, D)
+    assert conv(x, EDGES).shape == (N, D)
+    one_step(conv, x, EDGES)
+
+
+class Network(nn.Module):
+    """Two layers and a readout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = SAGEConv(D, D, aggr=LCMAggregation(D, D))
+        self.second = GCNConv(D, D, aggr=MonoidAggregation(Sum(D)))
+        self.readout = MonoidAggregation(Product(Sum(D), TopK(D, k=2)))
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> Tensor:
+        x = self.second(self.first(x, edge_index).relu(), edge_index)
+        out: Tensor = self.readout(x, batch)
+        return out
+
+
+def test_data_loader() -> None:
+    graphs = [
+        Data(x=torch.randn(n, D), edge_index=torch.randint(0, n, (2, 3 * n))) for n in (1, 5, 9, 2)
+    ]
+    network = Network().eval()
+    alone = []
+    for graph in graphs:
+        batch = Batch.from_data_list([graph])
+        alone.append(network(batch.x, batch.edge_index, batch.batch))
+    for size in (1, 3, 4):
+        loader = DataLoader(graphs, batch_size=size)
+        together = [network(batch.x, batch.edge_index, batch.batch) for batch in loader]
+        assert error(torch.cat(together), torch.cat(alone)) <= 1e-5
+
+
+def test_random_node_loader() -> None:
+    data = Data(x=torch.randn(N, D), edge_index=EDGES)
+    conv = SAGEConv(D, D, aggr=LCMAggregation(D, D))
+    sizes = [len(conv(part.x, part.edge_index)) for part in RandomNodeLoader(data, num_parts=3)]
+    assert sum(sizes) == N
+
+
+@pytest.mark.skipif(
+    not (WITH_PYG_LIB or WITH_TORCH_SPARSE), reason="neither pyg-lib nor torch-sparse is installed"
+)
+def test_neighbor_loader() -> None:
+    """All neighbours sampled: the seeds' answers are those of the whole graph."""
+    data = Data(x=torch.randn(N, D), edge_index=EDGES)
+    conv = SAGEConv(D, D, aggr=LCMAggregation(D, D, order="canonical")).eval()
+    expected = conv(data.x, data.edge_index)
+    for part in NeighborLoader(data, num_neighbors=[-1], batch_size=5):
+        found = conv(part.x, part.edge_index)[: part.batch_size]
+        assert error(found, expected[part.n_id[: part.batch_size]]) <= 1e-5
+
+
+def test_graphgym() -> None:
+    """A pooling is a function; a learned readout is registered as a layer's head of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its optional packages warn of
+        register = pytest.importorskip("torch_geometric.graphgym.register")
+    top = MonoidAggregation(TopK(D, k=2))
+
+    @register.register_pooling("lcm_graph_topk")
+    def pool(x: Tensor, batch: Tensor, size: int | None = None) -> Tensor:
+        out: Tensor = top(x, batch, dim_size=size)
+        return out
+
+    @register.register_head("lcm_graph_head")
+    class Head(nn.Module):
+        def __init__(self, dim_in: int, dim_out: int) -> None:
+            super().__init__()
+            self.readout = LCMAggregation(dim_in, dim_in)
+            self.linear = nn.Linear(dim_in, dim_out)
+
+        def forward(self, batch: Data) -> tuple[Tensor, Tensor | None]:
+            return self.linear(self.readout(batch.x, batch.batch)), batch.y
+
+    try:
+        x, index = torch.randn(5, D), torch.tensor([0, 0, 0, 2, 2])
+        assert register.pooling_dict["lcm_graph_topk"](x, index).shape == (3, 2 * D)
+        head = register.head_dict["lcm_graph_head"](D, 4)
+        assert head(Data(x=x, batch=index))[0].shape == (3, 4)
+    finally:
+        del register.pooling_dict["lcm_graph_topk"], register.head_dict["lcm_graph_head"]
