@@ -36,18 +36,22 @@ a few per cent, wherever it is: in steps of one size, a gate that is needed and 
 the next layer makes up for it, would be closed by accident."""
 
 
+KNEE = 0.02
+"""About where a gate's price turns from a logarithm to a line."""
+
+
 class MixAggregation(TreeAggregation):
     r"""A mix of exact monoids behind learned lifts, with a learned operator beside them.
 
     Statistics (mean and standard deviation), maxima, sums and a :class:`SlotSelection` of learned
     features; the first elements in learned orders, and rotations. Each factor has a gate, and so
-    has each number that it hands out; the gates' sum is a regularisation loss. What a task does not
-    need is switched off altogether, so that it cannot disturb the answer where sets are larger than
-    those it was trained on. Weight decay is better kept from ``log_gate`` and ``log_channel_gate``,
-    whose 0 is an open gate. A gate that has closed stays closed, and a factor behind a closed gate
-    costs no time: which are open is read in each call, but for compiled models, which compute all
-    factors. Most costs what is least at home there: sums, which grow with the set, and the learned
-    operator, which is not associative (see :data:`COSTS`).
+    has each number that it hands out; what open gates cost is a regularisation loss. What a task
+    does not need is switched off altogether, so that it cannot disturb the answer where sets are
+    larger than those it was trained on. Weight decay is better kept from ``log_gate`` and
+    ``log_channel_gate``, whose 0 is an open gate. A gate that has closed stays closed, and a factor
+    behind a closed gate costs no time: which are open is read in each call, but for compiled
+    models, which compute all factors. Most costs what is least at home there: sums, which grow with
+    the set, and the learned operator, which is not associative (see :data:`COSTS`).
 
     Args:
         in_channels: size of each element.
@@ -165,7 +169,7 @@ class MixAggregation(TreeAggregation):
             if self.sparsity:
                 is_warm = self.training_calls > self.warmup
                 costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
-                total = costs @ by_factor + by_channel.sum() / 300
+                total = costs @ _prices(by_factor) + _price(by_channel).sum() / 300
                 self.penalize(self.sparsity * is_warm * total)
         shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
         gates = torch.cat(shared) * by_channel
@@ -226,6 +230,24 @@ class MixAggregation(TreeAggregation):
             f"{type(self).__name__}({self.monoid}, sparsity={self.sparsity}, "
             f"warmup={self.warmup}, clock_dropout={self.clock_dropout}{self._settings()})"
         )
+
+
+def _price(gate: Tensor) -> Tensor:
+    """0 for a closed gate, 1 for 1: a logarithm down to :data:`KNEE`, a line below.
+
+    A price in proportion would fall with the gate, and the less that is left of one, the slower it
+    would close (Candès et al., "Enhancing Sparsity by Reweighted l1 Minimization", 2008, eq. 10).
+    """
+    return torch.log1p(gate / KNEE) / math.log1p(1 / KNEE)
+
+
+def _prices(gates: Tensor) -> Tensor:
+    """Of each factor's gate; the most open one pays in proportion, as it closes less and less.
+
+    Where all is learned, and any scale does for the decoder, the last one would close unresisted.
+    """
+    place = torch.arange(len(gates), device=gates.device)
+    return torch.where(place == gates.argmax(), gates, _price(gates))
 
 
 def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:
