@@ -19,6 +19,7 @@ from torch_geometric.utils import degree
 
 from lcm_graph.datasets import load_debian_dependencies, load_debian_files
 from lcm_graph.training import (
+    COLUMNS,
     NodeGNN,
     NodeTask,
     Task,
@@ -26,8 +27,7 @@ from lcm_graph.training import (
     TokenSetTask,
     compare,
     comparison_parser,
-    count_parameters,
-    fit,
+    fit_and_test,
     peak_memory,
 )
 
@@ -89,24 +89,8 @@ def train(
     """One run: accuracy at the best validation epoch."""
     model, learned = prepare(task, root, aggr, seed, hidden, layers, parts)
     with peak_memory(device) as peak:
-        result = fit(
-            model,
-            learned,
-            epochs=epochs,
-            lr=lr,
-            schedule="one_cycle",
-            clip_norm=1.0,
-            seed=seed,
-            device=device,
-        )
-    return {
-        "valid": result.best_valid,
-        "test": learned.evaluate(model, "test"),
-        "best_epoch": result.best_epoch,
-        "parameters": count_parameters(model),
-        "seconds_per_epoch": result.seconds_per_epoch,
-        "peak_mib": peak.growth / 2**20,
-    }
+        found = fit_and_test(model, learned, epochs=epochs, lr=lr, seed=seed, device=device)
+    return found | {"peak_mib": peak.growth / 2**20}
 
 
 def main() -> None:
@@ -128,13 +112,7 @@ def main() -> None:
         train,
         args,
         {name: getattr(args, name) for name in names},
-        {
-            "validation": lambda result: result["valid"],
-            "test": lambda result: result["test"],
-            "s/epoch": lambda result: result["seconds_per_epoch"],
-            "peak MiB": lambda result: result["peak_mib"],
-            "parameters": lambda result: result["parameters"],
-        },
+        COLUMNS | {"peak MiB": lambda result: result["peak_mib"]},
     )
 
 

@@ -10,7 +10,6 @@ larger graphs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,13 +23,13 @@ from lcm_graph.datasets import (
     multitask_graphs,
 )
 from lcm_graph.training import (
+    COLUMNS,
     LABELS,
     MultitaskGNN,
     MultitaskTask,
     compare,
     comparison_parser,
-    count_parameters,
-    fit,
+    fit_and_test,
 )
 
 LARGER = (20, 25, 30, 35, 40, 45, 60, 75, 95)  # each and the four sizes after it
@@ -72,30 +71,13 @@ def train(
     degrees = torch.cat([degree(graph.edge_index[1]) for graph in graphs["train"]]).long()
     torch.manual_seed(seed)
     model = MultitaskGNN(aggr, hidden, towers, degree=torch.bincount(degrees))
-    result = fit(
-        model,
-        task,
-        epochs=epochs,
-        lr=lr,
-        schedule="one_cycle",
-        clip_norm=1.0,
-        seed=seed,
-        device=device,
-    )
+    found = fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)
     beyond = {}
     for split in list(graphs)[3:]:
         ratio = task.errors(model, split) / task.constant_errors(split)
         beyond[split] = float(ratio.log10().mean())
     test = task.errors(model, "test").log10()
-    return {
-        "test": float(test.mean()),
-        "labels": dict(zip(LABELS, test.tolist(), strict=True)),
-        "larger": beyond,
-        "valid": result.best_valid,
-        "best_epoch": result.best_epoch,
-        "parameters": count_parameters(model),
-        "seconds_per_epoch": result.seconds_per_epoch,
-    }
+    return found | {"labels": dict(zip(LABELS, test.tolist(), strict=True)), "larger": beyond}
 
 
 def main() -> None:
@@ -133,12 +115,10 @@ def main() -> None:
     def larger(name: str) -> Any:
         return lambda result: result["larger"][name]
 
-    columns: Mapping[str, Any] = {
-        "mean": lambda result: result["test"],
+    columns = {
+        **COLUMNS,
         **{name: label(name) for name in LABELS},
         **{f"{size}-{size + 4}": larger(f"{size}-{size + 4}") for size in settings["larger"]},
-        "parameters": lambda result: result["parameters"],
-        "s/epoch": lambda result: result["seconds_per_epoch"],
     }
     compare(train, args, settings, columns)
 

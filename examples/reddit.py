@@ -14,12 +14,12 @@ import torch
 
 from lcm_graph.datasets import FOLDS, load_tu_graphs
 from lcm_graph.training import (
+    COLUMNS,
     GraphClassifier,
     GraphTask,
     compare,
     comparison_parser,
-    count_parameters,
-    fit,
+    fit_and_test,
 )
 
 
@@ -47,23 +47,7 @@ def train(
     classes = 1 + max(int(graph.y) for graph in graphs)
     model = GraphClassifier(aggr, classes, hidden, layers)
     task = GraphTask(split, batch_size=batch_size)
-    result = fit(
-        model,
-        task,
-        epochs=epochs,
-        lr=lr,
-        schedule="one_cycle",
-        clip_norm=1.0,
-        seed=seed,
-        device=device,
-    )
-    return {
-        "valid": result.best_valid,
-        "test": task.evaluate(model, "test"),
-        "best_epoch": result.best_epoch,
-        "parameters": count_parameters(model),
-        "seconds_per_epoch": result.seconds_per_epoch,
-    }
+    return fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)
 
 
 def main() -> None:
@@ -85,12 +69,7 @@ def main() -> None:
         train,
         args,
         {name: getattr(args, name) for name in names},
-        {
-            "validation": lambda result: result["valid"],
-            "test": lambda result: result["test"],
-            "s/epoch": lambda result: result["seconds_per_epoch"],
-            "parameters": lambda result: result["parameters"],
-        },
+        COLUMNS,
     )
 
 

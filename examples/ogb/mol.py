@@ -17,13 +17,13 @@ from torch_geometric.utils import degree
 from lcm_graph.aggregators import AGGREGATIONS
 from lcm_graph.datasets import load_molecules
 from lcm_graph.training import (
+    COLUMNS,
     MOLECULE_CONVS,
     MoleculeGNN,
     MoleculeTask,
     compare,
     comparison_parser,
-    count_parameters,
-    fit,
+    fit_and_test,
 )
 
 
@@ -59,23 +59,7 @@ def train(
         torch.bincount(torch.cat(degrees)),
     )
     task = MoleculeTask(molecules, batch_size=batch_size)
-    result = fit(
-        model,
-        task,
-        epochs=epochs,
-        lr=lr,
-        schedule="one_cycle",
-        clip_norm=1.0,
-        seed=seed,
-        device=device,
-    )
-    return {
-        "valid": result.best_valid,
-        "test": task.evaluate(model, "test"),
-        "best_epoch": result.best_epoch,
-        "parameters": count_parameters(model),
-        "seconds_per_epoch": result.seconds_per_epoch,
-    }
+    return fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)
 
 
 def main() -> None:
@@ -112,12 +96,7 @@ def main() -> None:
         train,
         args,
         {name: getattr(args, name) for name in names},
-        {
-            "validation": lambda result: result["valid"],
-            "test": lambda result: result["test"],
-            "parameters": lambda result: result["parameters"],
-            "s/epoch": lambda result: result["seconds_per_epoch"],
-        },
+        COLUMNS,
     )
 
 

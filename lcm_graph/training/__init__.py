@@ -4,8 +4,10 @@ from lcm_graph.training.checkpoint import CheckpointError as CheckpointError
 from lcm_graph.training.checkpoint import load_checkpoint as load_checkpoint
 from lcm_graph.training.checkpoint import save_checkpoint as save_checkpoint
 from lcm_graph.training.checkpoint import write_atomically as write_atomically
+from lcm_graph.training.comparison import COLUMNS as COLUMNS
 from lcm_graph.training.comparison import compare as compare
 from lcm_graph.training.comparison import comparison_parser as comparison_parser
+from lcm_graph.training.comparison import fit_and_test as fit_and_test
 from lcm_graph.training.comparison import is_best as is_best
 from lcm_graph.training.experiments import Generalisation as Generalisation
 from lcm_graph.training.experiments import MoleculeRun as MoleculeRun

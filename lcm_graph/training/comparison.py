@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lcm_graph.aggregators import AGGREGATIONS
+from lcm_graph.training.experiments import count_parameters
+from lcm_graph.training.loop import fit
+from lcm_graph.training.protocol import Task
 from lcm_graph.training.report import format_table, mean_std, write_results
 from lcm_graph.training.run_files import run_missing
 
@@ -106,6 +110,43 @@ def compare(
         results=results,
     )
     return results
+
+
+def fit_and_test(
+    model: nn.Module, task: Task, *, epochs: int, lr: float, seed: int, device: str
+) -> dict[str, Any]:
+    """Train as these scripts do (one cycle of the learning rate, gradients clipped at a norm of 1)
+    and test at the best validation epoch.
+
+    Returns:
+        ``valid``, ``test``, ``best_epoch``, ``parameters`` and ``seconds_per_epoch``.
+    """
+    result = fit(
+        model,
+        task,
+        epochs=epochs,
+        lr=lr,
+        schedule="one_cycle",
+        clip_norm=1.0,
+        seed=seed,
+        device=device,
+    )
+    return {
+        "valid": result.best_valid,
+        "test": task.evaluate(model, "test"),
+        "best_epoch": result.best_epoch,
+        "parameters": count_parameters(model),
+        "seconds_per_epoch": result.seconds_per_epoch,
+    }
+
+
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "validation": lambda result: result["valid"],
+    "test": lambda result: result["test"],
+    "parameters": lambda result: result["parameters"],
+    "s/epoch": lambda result: result["seconds_per_epoch"],
+}
+"""What :func:`fit_and_test` gives, as columns for :func:`compare`."""
 
 
 def is_best(results: Mapping[str, Sequence[float]], *, maximize: bool) -> dict[str, bool]:
