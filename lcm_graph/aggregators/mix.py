@@ -242,9 +242,10 @@ def _price(gate: Tensor) -> Tensor:
 
 
 def _prices(gates: Tensor) -> Tensor:
-    """Of each factor's gate; the most open one pays in proportion, as it closes less and less.
+    """Of each factor's gate. The most open one pays in proportion: the pressure fades as it closes.
 
-    Where all is learned, and any scale does for the decoder, the last one would close unresisted.
+    Under the logarithm's steady pressure the last open gate would close by accident, once a task is
+    solved and its decoder makes up for any scale.
     """
     place = torch.arange(len(gates), device=gates.device)
     return torch.where(place == gates.argmax(), gates, _price(gates))

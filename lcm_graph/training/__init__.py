@@ -8,7 +8,6 @@ from lcm_graph.training.comparison import COLUMNS as COLUMNS
 from lcm_graph.training.comparison import compare as compare
 from lcm_graph.training.comparison import comparison_parser as comparison_parser
 from lcm_graph.training.comparison import fit_and_test as fit_and_test
-from lcm_graph.training.comparison import is_best as is_best
 from lcm_graph.training.experiments import Generalisation as Generalisation
 from lcm_graph.training.experiments import MoleculeRun as MoleculeRun
 from lcm_graph.training.experiments import Training as Training

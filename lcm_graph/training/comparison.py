@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -147,18 +146,3 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "s/epoch": lambda result: result["seconds_per_epoch"],
 }
 """What :func:`fit_and_test` gives, as columns for :func:`compare`."""
-
-
-def is_best(results: Mapping[str, Sequence[float]], *, maximize: bool) -> dict[str, bool]:
-    """Which name's mean is the best, by more than one standard error of itself and of the next.
-
-    The standard errors of both are put together, ``√(s₁² / K₁ + s₂² / K₂)``; with one run each
-    nothing is known of them, and none is the best.
-    """
-    ranked = sorted(results, key=lambda name: statistics.fmean(results[name]), reverse=maximize)
-    if len(ranked) < 2 or min(len(results[name]) for name in ranked[:2]) < 2:
-        return dict.fromkeys(results, False)
-    first, second = (results[name] for name in ranked[:2])
-    gap = abs(statistics.fmean(first) - statistics.fmean(second))
-    noise = sum(statistics.variance(values) / len(values) for values in (first, second)) ** 0.5
-    return {name: name == ranked[0] and gap > noise for name in results}

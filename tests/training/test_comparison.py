@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from lcm_graph.training import compare, comparison_parser, is_best
+from lcm_graph.training import compare, comparison_parser
 
 
 def run(aggr, seed, epochs, device, scale):
@@ -50,13 +50,3 @@ def test_bad_options(tmp_path, option):
         compare(run, parsed(tmp_path, option, "0"), {"scale": 1}, COLUMNS)
     with pytest.raises(SystemExit):
         parsed(tmp_path, "--aggr", "odd")
-
-
-def test_is_best():
-    scores = {"a": [0.5, 0.7], "b": [0.9, 0.92], "c": [0.1, 0.2]}
-    assert is_best(scores, maximize=True) == {"a": False, "b": True, "c": False}
-    assert is_best(scores, maximize=False) == {"a": False, "b": False, "c": True}
-    near = {"a": [0.5, 0.7], "b": [0.6, 0.64]}  # 0.02 apart, with standard errors 0.1 and 0.02
-    assert not any(is_best(near, maximize=True).values())
-    assert not any(is_best({"a": [0.5], "b": [0.9]}, maximize=True).values())
-    assert is_best({"a": [0.5, 0.5]}, maximize=True) == {"a": False}

@@ -44,24 +44,36 @@ def is_there(pid):
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_workers_end_when_their_parent_is_killed(tmp_path):
+def started(folder, calls):
+    """A process of its own session that runs ``calls`` calls of :func:`stay`, two at a time; and
+    its two workers, once they are there."""
     code = (
         "from pathlib import Path\n"
         "from lcm_graph.training import run_all\n"
         "from tests.training.test_parallel import stay\n"
-        f"list(run_all(stay, [(Path({str(tmp_path)!r}),)] * 2, jobs=2))\n"
+        f"list(run_all(stay, [(Path({str(folder)!r}),)] * {calls}, jobs=2))\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
-    try:
-        deadline = time.monotonic() + 120
-        while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
-            assert parent.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
-        assert all(map(is_there, workers))
-    finally:
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(workers := [int(path.name) for path in folder.iterdir()]) < 2:
+        if parent.poll() is not None or time.monotonic() > deadline:
+            parent.kill()
+            raise AssertionError("no workers")
+        time.sleep(0.1)
+    return parent, workers
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    parent, workers = started(tmp_path, 2)
+    assert all(map(is_there, workers))
+    parent.kill()
+    parent.wait()
     deadline = time.monotonic() + 30
     while any(map(is_there, workers)):
         assert time.monotonic() < deadline, "a worker lives on"
@@ -71,23 +83,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
 def test_an_interrupt_ends_what_runs_and_begins_nothing(tmp_path):
     """As Ctrl-C in a terminal: the signal goes to the workers too."""
-    code = (
-        "from pathlib import Path\n"
-        "from lcm_graph.training import run_all\n"
-        "from tests.training.test_parallel import stay\n"
-        f"list(run_all(stay, [(Path({str(tmp_path)!r}),)] * 6, jobs=2))\n"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
-        start_new_session=True,
-        stderr=subprocess.DEVNULL,
-    )
+    parent, workers = started(tmp_path, 6)
     try:
-        deadline = time.monotonic() + 120
-        while len(workers := [int(path.name) for path in tmp_path.iterdir()]) < 2:
-            assert parent.poll() is None and time.monotonic() < deadline
-            time.sleep(0.1)
         os.killpg(parent.pid, signal.SIGINT)
         assert parent.wait(timeout=30) != 0
     finally:
