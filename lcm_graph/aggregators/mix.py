@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.aggregators.base import check_channels, check_features
-from lcm_graph.aggregators.hard_concrete import HardConcrete
 from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight, check_training
 from lcm_graph.monoids import (
     KeyedTopK,
@@ -32,33 +31,27 @@ SCALES = {"statistics": 32.0, "maxima": 16.0}
 what is to tell them apart would take long to grow steep enough."""
 
 STEEPNESS, CLOSED = 10.0, 3e-3
-"""A number's gate is ``exp(STEEPNESS · log_channel_gate)``, and 0 below ``CLOSED``. So a step of
-Adam changes it by a few per cent, wherever it is: in steps of one size, a gate that is needed and
-nearly closed, since the next layer makes up for it, would be closed by accident."""
+"""A gate is ``exp(STEEPNESS · log_gate)``, and 0 below ``CLOSED``. So a step of Adam changes it by
+a few per cent, wherever it is: in steps of one size, a gate that is needed and nearly closed, since
+the next layer makes up for it, would be closed by accident."""
+
 
 KNEE = 0.02
-"""About where the price of a number's gate turns from a logarithm to a line."""
+"""About where a gate's price turns from a logarithm to a line."""
 
 
 class MixAggregation(TreeAggregation):
     r"""A mix of exact monoids behind learned lifts, with a learned operator beside them.
 
-    Statistics (mean and standard deviation, read by a small network), maxima, sums and a
-    :class:`SlotSelection` of learned features; the first elements in learned orders, and rotations.
-
-    What a task does not need is switched off altogether, so that it cannot disturb the answer where
-    sets are larger than those it was trained on. Each factor has a gate, :class:`HardConcrete`:
-    once all factors have had time to learn (``warmup``), it is shut for some sets at random, and
-    how likely it opens costs a regularisation loss. So a factor stays if the loss would be greater
-    without it by ``sparsity`` times its cost, whatever its scale, and the one that is missed most
-    stays for nothing: of a loss however small, something is left to answer with. Most costs what is
-    least at home on large sets: sums, which grow with the set, and the learned operator, which is
-    not associative (see :data:`COSTS`). Each number that is handed out has a gate as well, a scale
-    that costs a logarithm of itself.
-
-    Weight decay is better kept from ``factor_gates.logit`` and ``log_channel_gate``, whose 0 is an
-    open gate. A gate that has closed stays closed, and a factor behind a closed gate costs no time:
-    which are open is read in each call, but for compiled models, which compute all factors.
+    Statistics (mean and standard deviation), maxima, sums and a :class:`SlotSelection` of learned
+    features; the first elements in learned orders, and rotations. Each factor has a gate, and so
+    has each number that it hands out; what open gates cost is a regularisation loss. What a task
+    does not need is switched off altogether, so that it cannot disturb the answer where sets are
+    larger than those it was trained on. Weight decay is better kept from ``log_gate`` and
+    ``log_channel_gate``, whose 0 is an open gate. A gate that has closed stays closed, and a factor
+    behind a closed gate costs no time: which are open is read in each call, but for compiled
+    models, which compute all factors. Most costs what is least at home there: sums, which grow with
+    the set, and the learned operator, which is not associative (see :data:`COSTS`).
 
     Args:
         in_channels: size of each element.
@@ -69,26 +62,23 @@ class MixAggregation(TreeAggregation):
         learned: channels of the slot selection, of ``gcd(learned, 4)`` slots; 0 for none.
         sums: features that are summed; 0 for none.
         sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
-            of single numbers weigh a 300th of it. In units of the task's loss.
-        warmup: calls in training before that weight counts and gates shut, so that factors can show
-            what they are good for; 0 for none.
+            of single numbers weigh a 300th of it.
+        warmup: calls in training before that weight counts, so that factors can show what they are
+            good for before their gates close; 0 for none.
         clock_dropout: probability that a set loses sight of a clock, its cosine and its sine,
             during these calls. Without, a decoder may learn an angle as the sum of two clocks',
             neither of which is a whole fraction of a turn, so that none snaps.
-        learned_dropout: probability that a set loses sight of the learned operator during these
-            calls. Without, it answers what an exact factor could have learned a little later, and
-            is not missed only because nothing else was asked.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
         **training: see :class:`TreeAggregation`, for the learned operator.
 
     Raises:
-        ValueError: a size is not a positive integer, ``sparsity`` or ``warmup`` is negative, or a
-            probability is not in [0, 1).
+        ValueError: a size is not a positive integer, or ``sparsity`` or ``warmup`` is negative.
     """
 
     gathers = True
     training_calls: Tensor
+    closed: Tensor
     channel_closed: Tensor
 
     def __init__(
@@ -101,10 +91,9 @@ class MixAggregation(TreeAggregation):
         clocks: int = 32,
         learned: int = 32,
         sums: int = 8,
-        sparsity: float = 0.2,
+        sparsity: float = 3e-2,
         warmup: int = 1000,
         clock_dropout: float = 0.2,
-        learned_dropout: float = 0.5,
         order: str = "random",
         cached: bool = False,
         **training: Any,
@@ -117,8 +106,9 @@ class MixAggregation(TreeAggregation):
         if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
             raise ValueError(f"'warmup' must be a whole number from 0 (got {warmup!r})")
         self.warmup = warmup
-        self.clock_dropout = _probability("clock_dropout", clock_dropout)
-        self.learned_dropout = _probability("learned_dropout", learned_dropout)
+        if not isinstance(clock_dropout, (int, float)) or not 0 <= clock_dropout < 1:
+            raise ValueError(f"'clock_dropout' must be in [0, 1) (got {clock_dropout!r})")
+        self.clock_dropout = float(clock_dropout)
 
         for name, size in (("learned", learned), ("sums", sums)):
             if type(size) is not int or size < 0:
@@ -139,16 +129,11 @@ class MixAggregation(TreeAggregation):
             factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
         self.names = tuple(factors)
         self.monoid = Product(*factors.values())
-        # Without biases, an empty set's statistics, which are 0, read 0. Features have biases.
-        self.read_statistics = nn.Sequential(
-            nn.Linear(2 * hidden, hidden, bias=False),
-            nn.GELU(),
-            nn.Linear(hidden, 2 * hidden, bias=False),
-        )
-        self.factor_gates = HardConcrete(len(factors))
+        self.log_gate = nn.Parameter(torch.zeros(len(factors)))
         self.log_channel_gate = nn.Parameter(torch.zeros(self.out_channels))
         self.register_buffer("training_calls", torch.zeros((), dtype=torch.long))
         # Closed for good: weight decay would open a gate again, by pulling its logarithm to 0.
+        self.register_buffer("closed", torch.zeros(len(factors), dtype=torch.bool))
         self.register_buffer("channel_closed", torch.zeros(self.out_channels, dtype=torch.bool))
 
     @property
@@ -162,106 +147,65 @@ class MixAggregation(TreeAggregation):
 
     @property
     def gates(self) -> dict[str, float]:
-        """How far each factor is open in evaluation, at most 1; 0 if it is switched off."""
-        return dict(zip(self.names, self.factor_gates.value().tolist(), strict=True))
+        """How far each factor is open; 0 if it is switched off."""
+        gates = _opening(self.log_gate.detach(), self.closed)
+        return dict(zip(self.names, gates.tolist(), strict=True))
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.monoid.reset_parameters()
-        for layer in self.read_statistics:
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
-        self.factor_gates.reset_parameters()
+        nn.init.zeros_(self.log_gate)
         nn.init.zeros_(self.log_channel_gate)
         self.training_calls.zero_()
+        self.closed.zero_()
         self.channel_closed.zero_()
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
+        by_factor = _opening(self.log_gate, self.closed)
         by_channel = _opening(self.log_channel_gate, self.channel_closed)
         if self.training and torch.is_grad_enabled():
-            self._note_call(by_channel)
+            self._note_closed(by_factor, by_channel)
             if self.sparsity:
-                self.penalize(self.sparsity * self._is_warm * self._price(by_channel))
-        by_factor = self._factor_gates(plan.num_sets)
-        gates = self._over_channels(by_factor) * by_channel
+                is_warm = self.training_calls > self.warmup
+                costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
+                total = costs @ _prices(by_factor) + _price(by_channel).sum() / 300
+                self.penalize(self.sparsity * is_warm * total)
+        shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
+        gates = torch.cat(shared) * by_channel
+        outputs = self._fold_open(by_factor, x, plan, weight)
         if self.training and self.clock_dropout:
-            gates = gates * self._clocks_seen(gates)
-        outputs = self._fold_open((by_factor > 0).any(0), x, plan, weight)
-        # What is switched off is 0, also where it has become infinite.
-        outputs = torch.where(gates > 0, self._scales(outputs) * outputs, 0)
-        statistics, others = outputs.tensor_split([self._widths[0]], dim=-1)
-        outputs = torch.cat([statistics + self.read_statistics(statistics), others], dim=-1)
-        return gates.to(outputs.dtype) * outputs
-
-    @property
-    def _is_warm(self) -> Tensor:
-        return self.training_calls > self.warmup
-
-    def _price(self, by_channel: Tensor) -> Tensor:
-        """What open gates cost."""
-        costs = by_channel.new_tensor([COSTS.get(name, 1.0) for name in self.names])
-        likely = self.factor_gates.open_probability()
-        # The one that is missed most is free: others' gates were pushed less far open.
-        place = torch.arange(len(costs), device=costs.device)
-        costs = torch.where(place == likely.argmax(), 0, costs)
-        return costs.to(likely.dtype) @ likely + _price(by_channel).sum() / 300
-
-    def _factor_gates(self, num_sets: int) -> Tensor:
-        """Of each factor for each set ``[num_sets, factors]``, or for all ``[1, factors]``."""
-        if not self.training:
-            return self.factor_gates.value()[None]
-        gates = torch.where(self._is_warm, self.factor_gates(num_sets), 1.0)
-        gates = torch.where(self.factor_gates.closed, 0, gates)
-        return gates * self._learned_seen(gates)
-
-    def _over_channels(self, by_factor: Tensor) -> Tensor:
-        columns = by_factor.unsqueeze(-1).unbind(-2)
-        spread = [gate.expand(-1, w) for gate, w in zip(columns, self._widths, strict=True)]
-        return torch.cat(spread, dim=-1)
-
-    def _scales(self, outputs: Tensor) -> Tensor:
-        """What each number is multiplied by, whatever its gate."""
+            outputs = outputs * self._clocks_seen(outputs)
         scales = [
-            outputs.new_full((w,), SCALES.get(name, 1.0))
+            gates.new_full((w,), SCALES.get(name, 1.0))
             for name, w in zip(self.names, self._widths, strict=True)
         ]
-        return torch.cat(scales)
+        # What is switched off is 0, also where it has become infinite.
+        return gates * torch.cat(scales) * torch.where(gates > 0, outputs, 0)
 
-    def _learned_seen(self, by_factor: Tensor) -> Tensor:
-        """Dropout of the learned operator while warming up: 0 or 1, and 1 for the others."""
-        seen = torch.ones_like(by_factor, requires_grad=False)
-        if "learned" in self.names:
-            chance = self.learned_dropout * ~self._is_warm
-            place = self.names.index("learned")
-            seen[:, place] = torch.rand_like(seen[:, place]) >= chance
-        return seen
-
-    def _clocks_seen(self, gates: Tensor) -> Tensor:
+    def _clocks_seen(self, outputs: Tensor) -> Tensor:
         """Dropout of whole clocks while warming up: 0 or 1 / (1 - probability), and 1 elsewhere."""
-        chance = gates.new_tensor(self.clock_dropout) * ~self._is_warm
+        chance = outputs.new_tensor(self.clock_dropout) * (self.training_calls <= self.warmup)
         place = self.names.index("rotations")
         start, width = sum(self._widths[:place]), self._widths[place]
-        seen = torch.rand(len(gates), width // 2, device=gates.device) >= chance
-        factors = torch.ones_like(gates, requires_grad=False)
+        seen = torch.rand(len(outputs), width // 2, device=outputs.device) >= chance
+        factors = torch.ones_like(outputs, requires_grad=False)
         factors[:, start : start + width] = (seen / (1 - chance)).repeat(1, 2)
         return factors
 
     @torch.no_grad()
-    def _note_call(self, by_channel: Tensor) -> None:
+    def _note_closed(self, by_factor: Tensor, by_channel: Tensor) -> None:
         if torch._C._current_graph_task_id() != -1:
             return  # what activation checkpointing repeats in the backward pass does not count
         self.training_calls += 1
-        self.factor_gates.close()
+        self.closed.copy_(by_factor == 0)
         self.channel_closed.copy_(by_channel == 0)
 
-    def _fold_open(
-        self, opened: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None
-    ) -> Tensor:
+    def _fold_open(self, gates: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         """All outputs; 0 for factors that are switched off, which are not computed."""
         if torch.compiler.is_compiling():  # what is computed may not hang on numbers there
             return self.fold_with(self.monoid, x, plan, weight)
-        is_open = opened.tolist()
+        is_open = (gates > 0).tolist()
         if all(is_open):
             return self.fold_with(self.monoid, x, plan, weight)
         factors = list(zip(self.monoid.factors, self._widths, is_open, strict=True))
@@ -284,8 +228,7 @@ class MixAggregation(TreeAggregation):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.monoid}, sparsity={self.sparsity}, "
-            f"warmup={self.warmup}, clock_dropout={self.clock_dropout}, "
-            f"learned_dropout={self.learned_dropout}{self._settings()})"
+            f"warmup={self.warmup}, clock_dropout={self.clock_dropout}{self._settings()})"
         )
 
 
@@ -298,16 +241,20 @@ def _price(gate: Tensor) -> Tensor:
     return torch.log1p(gate / KNEE) / math.log1p(1 / KNEE)
 
 
+def _prices(gates: Tensor) -> Tensor:
+    """Of each factor's gate. The most open one pays in proportion: the pressure fades as it closes.
+
+    Under the logarithm's steady pressure the last open gate would close by accident, once a task is
+    solved and its decoder makes up for any scale.
+    """
+    place = torch.arange(len(gates), device=gates.device)
+    return torch.where(place == gates.argmax(), gates, _price(gates))
+
+
 def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:
     """The gate, without a gradient where it is closed."""
     gate = (STEEPNESS * log_gate).exp()
     return torch.where((gate > CLOSED) & ~closed, gate, 0)
-
-
-def _probability(name: str, value: float) -> float:
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name!r} must be in [0, 1) (got {value!r})")
-    return float(value)
 
 
 def _features(in_channels: int, channels: int) -> nn.Module:
