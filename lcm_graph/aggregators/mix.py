@@ -36,7 +36,7 @@ a few per cent, wherever it is: in steps of one size, a gate that is needed and 
 the next layer makes up for it, would be closed by accident."""
 
 
-KNEE = 0.02
+KNEE, KNEE_OF_MOST_OPEN = 0.02, 1.0
 """About where a gate's price turns from a logarithm to a line."""
 
 
@@ -232,23 +232,25 @@ class MixAggregation(TreeAggregation):
         )
 
 
-def _price(gate: Tensor) -> Tensor:
-    """0 for a closed gate, 1 for 1: a logarithm down to :data:`KNEE`, a line below.
+def _price(gate: Tensor, knee: float | Tensor = KNEE) -> Tensor:
+    """0 for a closed gate: a logarithm down to ``knee``, a line below; 1 for 1 at :data:`KNEE`.
 
     A price in proportion would fall with the gate, and the less that is left of one, the slower it
     would close (Candès et al., "Enhancing Sparsity by Reweighted l1 Minimization", 2008, eq. 10).
     """
-    return torch.log1p(gate / KNEE) / math.log1p(1 / KNEE)
+    return torch.log1p(gate / knee) / math.log1p(1 / KNEE)
 
 
 def _prices(gates: Tensor) -> Tensor:
-    """Of each factor's gate. The most open one pays in proportion: the pressure fades as it closes.
+    """Of each factor's gate. The pressure on the most open one fades as it closes.
 
-    Under the logarithm's steady pressure the last open gate would close by accident, once a task is
-    solved and its decoder makes up for any scale.
+    Under a logarithm's steady pressure the last open gate would close by accident, once a task is
+    solved and its decoder makes up for any scale; under that of a line all the way, one that has
+    become wide open would close faster than the decoder can follow.
     """
     place = torch.arange(len(gates), device=gates.device)
-    return torch.where(place == gates.argmax(), gates, _price(gates))
+    knees = torch.where(place == gates.argmax(), KNEE_OF_MOST_OPEN, KNEE)
+    return _price(gates, knees.to(gates.dtype))
 
 
 def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch_geometric.nn import SAGEConv
 
 from lcm_graph import regularization
 from lcm_graph.aggregators import MixAggregation, MonoidAggregation
-from lcm_graph.aggregators.mix import CLOSED, KNEE, SCALES, STEEPNESS
+from lcm_graph.aggregators.mix import CLOSED, KNEE, KNEE_OF_MOST_OPEN, SCALES, STEEPNESS
 from lcm_graph.testing import Check, check_aggregation
 from tests.references import error
 
@@ -193,19 +193,21 @@ def test_whole_clocks_are_dropped_in_the_warm_up_and_nothing_else() -> None:
 
 def test_regularization_pulls_gates_down() -> None:
     aggr = mix(sparsity=0.5, warmup=0)
-    set_gate(aggr, "rotations", 2.0)  # the most open: it pays in proportion
+    set_gate(aggr, "rotations", 2.0)  # the most open
     set_gate(aggr, "first", 0.0)
     set_gate(aggr, "maxima", 0.1)
     aggr(torch.randn(9, IN), INDEX)
     loss = aggr.regularization()
     channels = aggr.out_channels / 300
     price = math.log(1 + 0.1 / KNEE) / math.log(1 + 1 / KNEE)
-    assert loss.item() == pytest.approx(0.5 * (1 + price + 2 + 2 * 1 + 5 * 1 + channels))
+    most_open = math.log(1 + 2 / KNEE_OF_MOST_OPEN) / math.log(1 + 1 / KNEE)
+    assert loss.item() == pytest.approx(0.5 * (1 + price + most_open + 2 * 1 + 5 * 1 + channels))
     loss.backward()
     by_factor, by_channel = aggr.log_gate.grad, aggr.log_channel_gate.grad
     assert by_factor is not None and by_channel is not None
     one, tenth = (g / (g + KNEE) / math.log(1 + 1 / KNEE) for g in (1.0, 0.1))
-    slopes = torch.tensor([one, tenth, 0, 2, 2 * one, 5 * one])
+    two = 2 / (2 + KNEE_OF_MOST_OPEN) / math.log(1 + 1 / KNEE)
+    slopes = torch.tensor([one, tenth, 0, two, 2 * one, 5 * one])
     assert error(by_factor, STEEPNESS * 0.5 * slopes) < 1e-6
     expected = torch.full((aggr.out_channels,), STEEPNESS * 0.5 * one / 300)
     assert error(by_channel, expected) < 1e-6
