@@ -36,6 +36,11 @@ def stay(folder):
     time.sleep(300)
 
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="whether a process lives is read from /proc"
+)
+
+
 def is_there(pid):
     """A process that has ended, but that nobody has asked after, counts as gone."""
     try:
@@ -68,7 +73,7 @@ def started(folder, calls):
     return parent, workers
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@needs_proc
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     parent, workers = started(tmp_path, 2)
     assert all(map(is_there, workers))
@@ -80,7 +85,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
         time.sleep(0.1)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+@needs_proc
 def test_an_interrupt_ends_what_runs_and_begins_nothing(tmp_path):
     """As Ctrl-C in a terminal: the signal goes to the workers too."""
     parent, workers = started(tmp_path, 6)
