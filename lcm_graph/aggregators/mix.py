@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.aggregators.base import check_channels, check_features
+from lcm_graph.aggregators.factor_choice import FactorChoice
 from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight, check_training
 from lcm_graph.monoids import (
+    AbelianGroup,
     KeyedTopK,
     Lifted,
     Max,
@@ -23,35 +25,46 @@ from lcm_graph.monoids import (
 )
 from lcm_graph.reduce import FoldPlan
 
-COSTS = {"sums": 5.0, "learned": 2.0}
-"""What a factor's open gate costs, if not 1."""
+COSTS = {"statistics": 2.0, "learned": 3.0, "sums": 1.5}
+"""What a factor's open gate costs, if not 1: more for what is less at home on large sets. A limit
+that is learned for the means of small sets is a few elements off on large ones, and the learned
+operator is not associative."""
 
 SCALES = {"statistics": 32.0, "maxima": 16.0}
 """What outputs are multiplied by: means and maxima of a few small numbers lie close together, and
 what is to tell them apart would take long to grow steep enough."""
 
 STEEPNESS, CLOSED = 10.0, 3e-3
-"""A gate is ``exp(STEEPNESS · log_gate)``, and 0 below ``CLOSED``. So a step of Adam changes it by
-a few per cent, wherever it is: in steps of one size, a gate that is needed and nearly closed, since
-the next layer makes up for it, would be closed by accident."""
+"""A number's gate is ``exp(STEEPNESS · log_channel_gate)``, and 0 below ``CLOSED``. So a step of
+Adam changes it by a few per cent, wherever it is: in steps of one size, a gate that is needed and
+nearly closed, since the next layer makes up for it, would be closed by accident."""
 
+CHANNEL_WEIGHT = 1 / 1500
+"""What a number's open gate costs, as a part of ``sparsity``."""
 
-KNEE, KNEE_OF_MOST_OPEN = 0.02, 1.0
-"""About where a gate's price turns from a logarithm to a line."""
+KNEE = 0.02
+"""About where the price of a number's gate turns from a logarithm to a line."""
 
 
 class MixAggregation(TreeAggregation):
     r"""A mix of exact monoids behind learned lifts, with a learned operator beside them.
 
-    Statistics (mean and standard deviation), maxima, sums and a :class:`SlotSelection` of learned
-    features; the first elements in learned orders, and rotations. Each factor has a gate, and so
-    has each number that it hands out; what open gates cost is a regularisation loss. What a task
-    does not need is switched off altogether, so that it cannot disturb the answer where sets are
-    larger than those it was trained on. Weight decay is better kept from ``log_gate`` and
-    ``log_channel_gate``, whose 0 is an open gate. A gate that has closed stays closed, and a factor
-    behind a closed gate costs no time: which are open is read in each call, but for compiled
-    models, which compute all factors. Most costs what is least at home there: sums, which grow with
-    the set, and the learned operator, which is not associative (see :data:`COSTS`).
+    Statistics (mean and standard deviation, read by a small network), maxima, a learned abelian
+    group, sums and a :class:`SlotSelection` of learned features; the first elements in learned
+    orders, and rotations.
+
+    What a task does not need is switched off altogether, so that it cannot disturb the answer where
+    sets are larger than those it was trained on. Each factor has a gate, see :class:`FactorChoice`:
+    for ``warmup`` calls in training all learn, in the next ``choice`` calls those close that are
+    not missed, and what is left is learned to the end by itself. So give it several times as many
+    calls as these two together. A factor stays if the loss would be greater without it by
+    ``sparsity`` times its cost (see :data:`COSTS`), and the one that is missed most stays for
+    nothing: if the loss is small, one is all that stays. Once they are chosen, each number that is
+    handed out is closed if it is not needed, by a gate that costs a logarithm of itself.
+
+    Weight decay is better kept from ``factor_choice.gates.logit`` and ``log_channel_gate``, whose 0
+    is an open gate. A gate that has closed stays closed, and a factor behind a closed gate costs no
+    time: which are open is read in each call, but for compiled models, which compute all factors.
 
     Args:
         in_channels: size of each element.
@@ -60,25 +73,26 @@ class MixAggregation(TreeAggregation):
         heads: learned orders.
         clocks: rotations.
         learned: channels of the slot selection, of ``gcd(learned, 4)`` slots; 0 for none.
+        group: channels of the abelian group; 0 for none.
         sums: features that are summed; 0 for none.
         sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
-            of single numbers weigh a 300th of it.
-        warmup: calls in training before that weight counts, so that factors can show what they are
-            good for before their gates close; 0 for none.
-        clock_dropout: probability that a set loses sight of a clock, its cosine and its sine,
-            during these calls. Without, a decoder may learn an angle as the sum of two clocks',
-            neither of which is a whole fraction of a turn, so that none snaps.
+            of single numbers weigh a 1500th of it. In units of the task's loss. 0: all stays open.
+        warmup: calls in training before the choice begins.
+        choice: calls in training that it takes.
+        factor_dropout: probability that a set does not see a factor while warming up.
+        clock_dropout: probability that a set does not see a clock, its cosine and its sine, in
+            training. Without, a decoder may learn an angle as the sum of two clocks', neither of
+            which is a whole fraction of a turn, so that none snaps.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
         **training: see :class:`TreeAggregation`, for the learned operator.
 
     Raises:
-        ValueError: a size is not a positive integer, or ``sparsity`` or ``warmup`` is negative.
+        ValueError: a size is not a positive integer, ``sparsity``, ``warmup`` or ``choice`` is
+            negative, or a probability is not in [0, 1).
     """
 
     gathers = True
-    training_calls: Tensor
-    closed: Tensor
     channel_closed: Tensor
 
     def __init__(
@@ -90,9 +104,12 @@ class MixAggregation(TreeAggregation):
         heads: int = 2,
         clocks: int = 32,
         learned: int = 32,
+        group: int = 32,
         sums: int = 8,
-        sparsity: float = 3e-2,
-        warmup: int = 1000,
+        sparsity: float = 3.0,
+        warmup: int = 400,
+        choice: int = 500,
+        factor_dropout: float = 0.5,
         clock_dropout: float = 0.2,
         order: str = "random",
         cached: bool = False,
@@ -103,14 +120,11 @@ class MixAggregation(TreeAggregation):
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
         self.sparsity = check_loss_weight("sparsity", sparsity)
-        if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
-            raise ValueError(f"'warmup' must be a whole number from 0 (got {warmup!r})")
-        self.warmup = warmup
-        if not isinstance(clock_dropout, (int, float)) or not 0 <= clock_dropout < 1:
-            raise ValueError(f"'clock_dropout' must be in [0, 1) (got {clock_dropout!r})")
-        self.clock_dropout = float(clock_dropout)
+        warmup, choice = _calls("warmup", warmup), _calls("choice", choice)
+        factor_dropout = _probability("factor_dropout", factor_dropout)
+        self.clock_dropout = _probability("clock_dropout", clock_dropout)
 
-        for name, size in (("learned", learned), ("sums", sums)):
+        for name, size in (("learned", learned), ("group", group), ("sums", sums)):
             if type(size) is not int or size < 0:
                 raise ValueError(
                     f"{name!r} must be a positive integer, or 0 for none (got {size!r})"
@@ -125,15 +139,25 @@ class MixAggregation(TreeAggregation):
             slots = math.gcd(learned, 4)
             operator = SlotSelection(learned, slots)
             factors["learned"] = Lifted(_features(in_channels, learned), operator, in_channels)
+        if group:
+            lift = nn.Sequential(
+                _Thresholds(in_channels, group), nn.Linear(group, group), nn.GELU()
+            )
+            factors["group"] = Lifted(lift, AbelianGroup(group), in_channels)
         if sums:
             factors["sums"] = Lifted(nn.Linear(in_channels, sums), Sum(sums), in_channels)
         self.names = tuple(factors)
         self.monoid = Product(*factors.values())
-        self.log_gate = nn.Parameter(torch.zeros(len(factors)))
+        # Without biases, an empty set's statistics, which are 0, read 0. Features have biases.
+        self.read_statistics = nn.Sequential(
+            nn.Linear(2 * hidden, hidden, bias=False),
+            nn.GELU(),
+            nn.Linear(hidden, 2 * hidden, bias=False),
+        )
+        costs = [COSTS.get(name, 1.0) for name in factors]
+        self.factor_choice = FactorChoice(costs, self.sparsity, warmup, choice, factor_dropout)
         self.log_channel_gate = nn.Parameter(torch.zeros(self.out_channels))
-        self.register_buffer("training_calls", torch.zeros((), dtype=torch.long))
         # Closed for good: weight decay would open a gate again, by pulling its logarithm to 0.
-        self.register_buffer("closed", torch.zeros(len(factors), dtype=torch.bool))
         self.register_buffer("channel_closed", torch.zeros(self.out_channels, dtype=torch.bool))
 
     @property
@@ -146,66 +170,73 @@ class MixAggregation(TreeAggregation):
         return [factor.out_channels or 0 for factor in self.monoid.factors]
 
     @property
-    def gates(self) -> dict[str, float]:
-        """How far each factor is open; 0 if it is switched off."""
-        gates = _opening(self.log_gate.detach(), self.closed)
-        return dict(zip(self.names, gates.tolist(), strict=True))
+    def gates(self) -> dict[str, bool]:
+        """Which factors are open in evaluation."""
+        return dict(zip(self.names, self.factor_choice.gates.is_open().tolist(), strict=True))
 
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.monoid.reset_parameters()
-        nn.init.zeros_(self.log_gate)
+        for layer in self.read_statistics:
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
+        self.factor_choice.reset_parameters()
         nn.init.zeros_(self.log_channel_gate)
-        self.training_calls.zero_()
-        self.closed.zero_()
         self.channel_closed.zero_()
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
-        by_factor = _opening(self.log_gate, self.closed)
         by_channel = _opening(self.log_channel_gate, self.channel_closed)
         if self.training and torch.is_grad_enabled():
-            self._note_closed(by_factor, by_channel)
+            self._note_call(by_channel)
             if self.sparsity:
-                is_warm = self.training_calls > self.warmup
-                costs = by_factor.new_tensor([COSTS.get(name, 1.0) for name in self.names])
-                total = costs @ _prices(by_factor) + _price(by_channel).sum() / 300
-                self.penalize(self.sparsity * is_warm * total)
-        shared = [gate.expand(w) for gate, w in zip(by_factor, self._widths, strict=True)]
-        gates = torch.cat(shared) * by_channel
-        outputs = self._fold_open(by_factor, x, plan, weight)
+                numbers = CHANNEL_WEIGHT * self.sparsity * _price(by_channel).sum()
+                has_chosen = self.factor_choice.has_chosen
+                self.penalize(self.factor_choice.loss() + has_chosen * numbers)
+        by_factor = self.factor_choice(plan.num_sets)
+        gates = self._over_channels(by_factor) * by_channel
+        outputs = self._fold_open((by_factor > 0).any(0), x, plan, weight)
+        # What is switched off is 0, also where it has become infinite.
+        outputs = torch.where(gates > 0, self._scales(outputs) * outputs, 0)
+        parts = dict(zip(self.names, outputs.split(self._widths, dim=-1), strict=True))
+        parts["statistics"] = parts["statistics"] + self.read_statistics(parts["statistics"])
         if self.training and self.clock_dropout:
-            outputs = outputs * self._clocks_seen(outputs)
+            parts["rotations"] = self._drop_clocks(parts["rotations"])
+        return gates.to(outputs.dtype) * torch.cat(list(parts.values()), dim=-1)
+
+    def _over_channels(self, by_factor: Tensor) -> Tensor:
+        columns = by_factor.unsqueeze(-1).unbind(-2)
+        spread = [gate.expand(-1, w) for gate, w in zip(columns, self._widths, strict=True)]
+        return torch.cat(spread, dim=-1)
+
+    def _scales(self, outputs: Tensor) -> Tensor:
+        """What each number is multiplied by, whatever its gate."""
         scales = [
-            gates.new_full((w,), SCALES.get(name, 1.0))
+            outputs.new_full((w,), SCALES.get(name, 1.0))
             for name, w in zip(self.names, self._widths, strict=True)
         ]
-        # What is switched off is 0, also where it has become infinite.
-        return gates * torch.cat(scales) * torch.where(gates > 0, outputs, 0)
+        return torch.cat(scales)
 
-    def _clocks_seen(self, outputs: Tensor) -> Tensor:
-        """Dropout of whole clocks while warming up: 0 or 1 / (1 - probability), and 1 elsewhere."""
-        chance = outputs.new_tensor(self.clock_dropout) * (self.training_calls <= self.warmup)
-        place = self.names.index("rotations")
-        start, width = sum(self._widths[:place]), self._widths[place]
-        seen = torch.rand(len(outputs), width // 2, device=outputs.device) >= chance
-        factors = torch.ones_like(outputs, requires_grad=False)
-        factors[:, start : start + width] = (seen / (1 - chance)).repeat(1, 2)
-        return factors
+    def _drop_clocks(self, rotations: Tensor) -> Tensor:
+        """Dropout of whole clocks: cosines and sines go together."""
+        both = rotations.unflatten(-1, (2, -1))
+        seen = torch.rand_like(both[:, :1], requires_grad=False) >= self.clock_dropout
+        return (both * seen / (1 - self.clock_dropout)).flatten(-2)
 
     @torch.no_grad()
-    def _note_closed(self, by_factor: Tensor, by_channel: Tensor) -> None:
+    def _note_call(self, by_channel: Tensor) -> None:
         if torch._C._current_graph_task_id() != -1:
             return  # what activation checkpointing repeats in the backward pass does not count
-        self.training_calls += 1
-        self.closed.copy_(by_factor == 0)
+        self.factor_choice.count_call()
         self.channel_closed.copy_(by_channel == 0)
 
-    def _fold_open(self, gates: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+    def _fold_open(
+        self, opened: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None
+    ) -> Tensor:
         """All outputs; 0 for factors that are switched off, which are not computed."""
         if torch.compiler.is_compiling():  # what is computed may not hang on numbers there
             return self.fold_with(self.monoid, x, plan, weight)
-        is_open = (gates > 0).tolist()
+        is_open = opened.tolist()
         if all(is_open):
             return self.fold_with(self.monoid, x, plan, weight)
         factors = list(zip(self.monoid.factors, self._widths, is_open, strict=True))
@@ -228,29 +259,19 @@ class MixAggregation(TreeAggregation):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.monoid}, sparsity={self.sparsity}, "
-            f"warmup={self.warmup}, clock_dropout={self.clock_dropout}{self._settings()})"
+            f"warmup={self.factor_choice.warmup}, choice={self.factor_choice.choice}, "
+            f"factor_dropout={self.factor_choice.dropout}, clock_dropout={self.clock_dropout}"
+            f"{self._settings()})"
         )
 
 
-def _price(gate: Tensor, knee: float | Tensor = KNEE) -> Tensor:
-    """0 for a closed gate: a logarithm down to ``knee``, a line below; 1 for 1 at :data:`KNEE`.
+def _price(gate: Tensor) -> Tensor:
+    """0 for a closed gate, 1 for 1: a logarithm down to :data:`KNEE`, a line below.
 
     A price in proportion would fall with the gate, and the less that is left of one, the slower it
     would close (Candès et al., "Enhancing Sparsity by Reweighted l1 Minimization", 2008, eq. 10).
     """
-    return torch.log1p(gate / knee) / math.log1p(1 / KNEE)
-
-
-def _prices(gates: Tensor) -> Tensor:
-    """Of each factor's gate. The pressure on the most open one fades as it closes.
-
-    Under a logarithm's steady pressure the last open gate would close by accident, once a task is
-    solved and its decoder makes up for any scale; under that of a line all the way, one that has
-    become wide open would close faster than the decoder can follow.
-    """
-    place = torch.arange(len(gates), device=gates.device)
-    knees = torch.where(place == gates.argmax(), KNEE_OF_MOST_OPEN, KNEE)
-    return _price(gates, knees.to(gates.dtype))
+    return torch.log1p(gate / KNEE) / math.log1p(1 / KNEE)
 
 
 def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:
@@ -259,5 +280,25 @@ def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:
     return torch.where((gate > CLOSED) & ~closed, gate, 0)
 
 
+def _calls(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name!r} must be a whole number from 0 (got {value!r})")
+    return value
+
+
+def _probability(name: str, value: float) -> float:
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name!r} must be in [0, 1) (got {value!r})")
+    return float(value)
+
+
 def _features(in_channels: int, channels: int) -> nn.Module:
     return nn.Sequential(nn.Linear(in_channels, channels), nn.GELU(), nn.Linear(channels, channels))
+
+
+class _Thresholds(nn.Linear):
+    """Maps that change sign within a few units of an element, wherever it lies."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=math.sqrt(2))
+        nn.init.normal_(self.bias, std=math.sqrt(self.in_features))

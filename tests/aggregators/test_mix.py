@@ -13,14 +13,22 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import SAGEConv
 
 from lcm_graph import regularization
-from lcm_graph.aggregators import MixAggregation, MonoidAggregation
-from lcm_graph.aggregators.mix import CLOSED, KNEE, KNEE_OF_MOST_OPEN, SCALES, STEEPNESS
+from lcm_graph.aggregators import MixAggregation, MonoidAggregation, hard_concrete
+from lcm_graph.aggregators.mix import CHANNEL_WEIGHT, CLOSED, COSTS, KNEE, SCALES, STEEPNESS
 from lcm_graph.testing import Check, check_aggregation
 from tests.references import error
 
 IN = 5
-SIZES = {"hidden": 7, "k": 3, "heads": 2, "clocks": 4, "learned": 6, "sums": 2}
-WIDTHS = {"statistics": 14, "maxima": 7, "first": 30, "rotations": 8, "learned": 6, "sums": 2}
+SIZES = {"hidden": 7, "k": 3, "heads": 2, "clocks": 4, "learned": 6, "group": 3, "sums": 2}
+WIDTHS = {
+    "statistics": 14,
+    "maxima": 7,
+    "first": 30,
+    "rotations": 8,
+    "learned": 6,
+    "group": 3,
+    "sums": 2,
+}
 INDEX = torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 3])
 
 
@@ -34,31 +42,37 @@ def parts(aggr: MixAggregation, out: Tensor) -> dict[str, Tensor]:
     return dict(zip(aggr.names, out.split(widths, dim=-1), strict=True))
 
 
-def set_gates(log_gate: Tensor, gates: Tensor) -> None:
+def set_gates(aggr: MixAggregation, is_open: bool, *names: str) -> None:
+    """Make gates of factors constant, of all if none is named."""
+    gates = aggr.factor_choice.gates
+    for name in names or aggr.names:
+        place = aggr.names.index(name)
+        gates.opened[place], gates.closed[place] = is_open, not is_open
+
+
+def set_channel_gates(aggr: MixAggregation, gates: Tensor | float) -> None:
     with torch.no_grad():
-        log_gate.copy_(gates.log() / STEEPNESS)
-
-
-def set_gate(aggr: MixAggregation, name: str, to: float) -> None:
-    """Set the gate of one factor."""
-    place = aggr.names.index(name)
-    set_gates(aggr.log_gate[place], torch.tensor(to))
+        aggr.log_channel_gate.copy_(torch.as_tensor(gates).log() / STEEPNESS)
 
 
 def random_gates(aggr: MixAggregation) -> tuple[Tensor, Tensor]:
     """Of factors and of channels, about a third of them closed."""
-    both = []
-    for log_gate in (aggr.log_gate, aggr.log_channel_gate):
-        gates = torch.empty_like(log_gate).uniform_(-1, 2).relu().detach()
-        set_gates(log_gate, gates)
-        both.append(gates)
-    return both[0], both[1]
+    set_gates(aggr, True)
+    set_gates(aggr, False, "maxima", "learned")
+    by_channel = torch.empty_like(aggr.log_channel_gate).uniform_(-1, 2).relu().detach()
+    set_channel_gates(aggr, by_channel)
+    by_factor = torch.tensor([aggr.gates[name] for name in aggr.names])
+    return by_factor.to(by_channel.dtype), by_channel
 
 
 def suite() -> list[object]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        subjects = {"all": mix(), "exact": mix(learned=0), "fewest": mix(learned=0, sums=0)}
+        subjects = {
+            "all": mix(),
+            "exact": mix(learned=0),
+            "fewest": mix(learned=0, group=0, sums=0),
+        }
     exact_picks = {"parameter_gradients": "evaluation picks exactly: orders learn in training only"}
     return [
         pytest.param(check, id=f"{name}-{check}")
@@ -90,7 +104,8 @@ def test_while_training_every_parameter_has_a_gradient() -> None:
         ({}, set()),
         ({"learned": 0}, {"learned"}),
         ({"sums": 0}, {"sums"}),
-        ({"learned": 0, "sums": 0}, {"learned", "sums"}),
+        ({"group": 0}, {"group"}),
+        ({"learned": 0, "group": 0, "sums": 0}, {"learned", "group", "sums"}),
     ],
 )
 def test_output_width(kwargs: dict[str, int], left_out: set[str]) -> None:
@@ -103,23 +118,66 @@ def test_output_width(kwargs: dict[str, int], left_out: set[str]) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
-    aggr = mix(order="given", bracketing="canonical", clock_dropout=0)
+    aggr = mix(order="given", bracketing="canonical", warmup=0, clock_dropout=0)
     aggr = aggr.double().train(training)
     by_factor, by_channel = random_gates(aggr)
     x = torch.randn(9, IN, dtype=torch.float64)
     found = parts(aggr, aggr(x, INDEX))
     channels = parts(aggr, by_channel)
     for name, factor, gate in zip(aggr.names, aggr.monoid.factors, by_factor, strict=True):
-        alone = MonoidAggregation(factor)(x, INDEX)
-        scale = SCALES.get(name, 1.0)
-        assert error(found[name], scale * gate * channels[name] * alone) < 1e-12, name
-        assert aggr.gates[name] == pytest.approx(gate.item()), name
+        expected = SCALES.get(name, 1.0) * MonoidAggregation(factor)(x, INDEX)
+        if name == "statistics":
+            seen = torch.where(gate * channels[name] > 0, expected, 0)
+            expected = expected + aggr.read_statistics(seen)
+        assert error(found[name], gate * channels[name] * expected) < 1e-12, name
 
 
-@pytest.mark.parametrize("to", [0.0, 0.9 * CLOSED])
-def test_what_is_switched_off_is_zero_even_where_it_is_infinite(to: float) -> None:
-    aggr = mix()
-    set_gate(aggr, "sums", to)
+def test_while_factors_are_chosen_they_are_shut_for_whole_sets() -> None:
+    aggr = mix(order="given", bracketing="canonical", warmup=0, clock_dropout=0)
+    x, index = torch.randn(4000, IN), torch.arange(2000).repeat(2)
+    set_gates(aggr, True)
+    expected = parts(aggr, aggr(x, index))
+    gates = aggr.factor_choice.gates
+    for place, name in enumerate(aggr.names):
+        set_gates(aggr, True)
+        gates.opened[place] = False
+        with torch.no_grad():
+            gates.logit[place] = (0.3 - hard_concrete.START) / hard_concrete.RATE
+        likely = gates.open_probability()[place].item()
+        found = parts(aggr, aggr(x, index))
+        shut = found[name].eq(0).all(1)
+        some = expected[name].ne(0)  # all but the flags of elements that a set has not
+        assert torch.equal(shut, (some & found[name].eq(0)).any(1)), name
+        assert abs(shut.float().mean() - (1 - likely)) < 0.05, name
+        for other in set(aggr.names) - {name}:
+            assert torch.equal(found[other], expected[other]), (name, other)
+        if name == "statistics":
+            continue  # read by a network that is not linear: what it gives a shut set is 0 as well
+        ratio = torch.where(some, found[name] / expected[name], 0)
+        most = torch.where(some, ratio.amax(1, keepdim=True), 0)
+        torch.testing.assert_close(ratio, most, atol=1e-3, rtol=1e-2)
+        assert 0 <= ratio.min() and ratio.max() < 1.01 and (ratio[~shut] < 0.9).any(), name
+
+
+def test_in_the_warm_up_sets_see_a_part_of_the_factors() -> None:
+    aggr = mix(order="given", bracketing="canonical", factor_dropout=0.25, clock_dropout=0)
+    x, index = torch.randn(4000, IN), torch.arange(2000).repeat(2)
+    set_gates(aggr, True)
+    with_all = copy.deepcopy(aggr).eval()
+    expected = parts(aggr, with_all(x, index))
+    found = parts(aggr, aggr(x, index))
+    for name in aggr.names:
+        hidden = found[name].eq(0).all(1)
+        assert abs(hidden.float().mean() - 0.25 * 6 / 7) < 0.05, name
+        if name != "first":  # blends what it picks while it learns
+            assert error(found[name][~hidden], expected[name][~hidden]) < 1e-6, name
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_switched_off_is_zero_even_where_it_is_infinite(training: bool) -> None:
+    aggr = mix(warmup=0).train(training)
+    set_gates(aggr, True)
+    set_gates(aggr, False, "sums")
     with torch.no_grad():
         aggr.monoid.factors[-1].get_parameter("module.weight").fill_(3e38)
     x = torch.rand(9, IN, requires_grad=True)
@@ -127,27 +185,46 @@ def test_what_is_switched_off_is_zero_even_where_it_is_infinite(to: float) -> No
     assert alone[[0, 1, 3]].isinf().all()
     out = aggr(x, INDEX)
     assert torch.equal(parts(aggr, out)["sums"], torch.zeros(4, 2))
-    assert aggr.gates["sums"] == 0 and aggr.gates["maxima"] == 1
+    assert not aggr.gates["sums"] and aggr.gates["maxima"]
     assert out.isfinite().all()
     (out.square().sum() + aggr.regularization()).backward()
     assert x.grad is not None and x.grad.isfinite().all()
-    for name, parameter in aggr.named_parameters():
-        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert aggr.log_gate.grad is not None
-    assert aggr.log_gate.grad[aggr.names.index("sums")] == 0, "a closed gate stays closed"
+    if training:
+        for name, parameter in aggr.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        grad = aggr.factor_choice.gates.logit.grad
+        assert grad is not None and grad[-1] == 0, "a closed gate stays closed"
+
+
+def test_numbers_that_are_switched_off_are_zero_even_where_they_are_infinite() -> None:
+    aggr = mix(warmup=0)
+    set_gates(aggr, True)
+    gates = torch.ones(aggr.out_channels)
+    gates[[0, 7, -1]] = torch.tensor([0, 0, 0.9 * CLOSED])  # the first mean, its deviation
+    set_channel_gates(aggr, gates)
+    with torch.no_grad():
+        aggr.monoid.factors[0].get_parameter("module.2.weight")[0] = 3e38
+        aggr.monoid.factors[-1].get_parameter("module.weight")[-1] = 3e38
+    x = 100 * torch.rand(9, IN)
+    alone = MonoidAggregation(aggr.monoid.factors[-1])(x, INDEX)
+    assert alone[[0, 1, 3], -1].isinf().all()
+    out = aggr(x, INDEX)
+    assert out[:, [0, -1]].eq(0).all() and out.isfinite().all()
+    assert out[[0, 1, 3], 1].ne(0).all() and out[[0, 1, 3], -2].ne(0).all()
 
 
 def test_factors_that_are_switched_off_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(x: Tensor) -> Tensor:
         raise AssertionError("computed")
 
-    aggr, x = mix(), torch.randn(9, IN, requires_grad=True)
+    aggr, x = mix(warmup=0), torch.randn(9, IN, requires_grad=True)
+    set_gates(aggr, True)
     for factor in aggr.monoid.factors:
         monkeypatch.setattr(factor, "lift", refuse)
     for name in aggr.names:
         with pytest.raises(AssertionError, match="computed"):
             aggr(x, INDEX)
-        set_gate(aggr, name, 0.0)
+        set_gates(aggr, False, name)
     out = aggr(x, INDEX)
     assert torch.equal(out, torch.zeros(4, aggr.out_channels))
     out.sum().backward()
@@ -159,109 +236,113 @@ def test_factors_that_are_switched_off_are_not_computed(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("training", [True, False])
 def test_compiled_with_closed_gates(training: bool) -> None:
     torch._dynamo.reset()
-    aggr = mix(order="given", bracketing="canonical", warmup=1, clock_dropout=0).train(training)
+    kwargs = {"warmup": 0, "choice": 3, "clock_dropout": 0.0}
+    aggr = mix(order="given", bracketing="canonical", **kwargs).train(training)
     x, ptr = torch.randn(9, IN), torch.tensor([0, 2, 2, 9])
     random_gates(aggr)
     compiled = torch.compile(aggr, backend="aot_eager")
-    for _ in range(2):
+    for seed in range(3):
+        torch.manual_seed(seed)
         expected, loss = aggr(x, ptr=ptr), aggr.regularization()
+        torch.manual_seed(seed)
         assert error(compiled(x, ptr=ptr), expected) < 1e-6
         aggr.regularization()
-    assert (loss > 0) == training and aggr.training_calls == 4 * training
+    assert (loss > 0) == training and aggr.factor_choice.calls == 6 * training
 
 
-def test_whole_clocks_are_dropped_in_the_warm_up_and_nothing_else() -> None:
-    aggr = mix(order="given", bracketing="canonical", warmup=3, clock_dropout=0.25)
+def test_whole_clocks_are_dropped_in_training_and_nothing_else() -> None:
+    aggr = mix(order="given", bracketing="canonical", warmup=0, clock_dropout=0.25)
+    set_gates(aggr, True)
     x, index = torch.randn(4000, IN), torch.arange(2000).repeat(2)
     with_all = copy.deepcopy(aggr)
     with_all.clock_dropout = 0.0
     expected = parts(aggr, with_all(x, index))
-    for call in range(5):
-        found = parts(aggr, aggr(x, index))
-        ratio = (found.pop("rotations") / expected["rotations"]).unflatten(1, (2, -1))
-        for name, other in found.items():
-            assert torch.equal(other, expected[name]), name
-        if call < 3:
-            seen = ratio > 0.5  # of cosines, and of sines
-            torch.testing.assert_close(ratio, seen / 0.75, atol=1e-5, rtol=0)
-            assert torch.equal(seen[:, 0], seen[:, 1])
-            assert abs(seen.float().mean() - 0.75) < 0.02
-            assert seen[:, 0].any(0).all() and not seen[:, 0].all(0).any()
-        else:
-            torch.testing.assert_close(ratio, torch.ones_like(ratio))
+    found = parts(aggr, aggr(x, index))
+    ratio = (found.pop("rotations") / expected["rotations"]).unflatten(1, (2, -1))
+    for name, other in found.items():
+        assert torch.equal(other, expected[name]), name
+    seen = ratio > 0.5  # of cosines, and of sines
+    torch.testing.assert_close(ratio, seen / 0.75, atol=1e-5, rtol=0)
+    assert torch.equal(seen[:, 0], seen[:, 1])
+    assert abs(seen.float().mean() - 0.75) < 0.02
+    assert seen[:, 0].any(0).all() and not seen[:, 0].all(0).any()
+    aggr.eval()
+    assert torch.equal(aggr(x, index), aggr(x, index))
 
 
-def test_regularization_pulls_gates_down() -> None:
-    aggr = mix(sparsity=0.5, warmup=0)
-    set_gate(aggr, "rotations", 2.0)  # the most open
-    set_gate(aggr, "first", 0.0)
-    set_gate(aggr, "maxima", 0.1)
+def test_numbers_cost_a_logarithm_of_how_open_they_are_once_factors_are_chosen() -> None:
+    aggr = mix(sparsity=0.5, warmup=0, choice=0)
+    gates = torch.ones(aggr.out_channels)
+    gates[3] = 0.1
+    set_channel_gates(aggr, gates)
     aggr(torch.randn(9, IN), INDEX)
     loss = aggr.regularization()
-    channels = aggr.out_channels / 300
     price = math.log(1 + 0.1 / KNEE) / math.log(1 + 1 / KNEE)
-    most_open = math.log(1 + 2 / KNEE_OF_MOST_OPEN) / math.log(1 + 1 / KNEE)
-    assert loss.item() == pytest.approx(0.5 * (1 + price + most_open + 2 * 1 + 5 * 1 + channels))
+    weight = 0.5 * CHANNEL_WEIGHT
+    assert loss.item() == pytest.approx(weight * (aggr.out_channels - 1 + price))
+
     loss.backward()
-    by_factor, by_channel = aggr.log_gate.grad, aggr.log_channel_gate.grad
-    assert by_factor is not None and by_channel is not None
-    one, tenth = (g / (g + KNEE) / math.log(1 + 1 / KNEE) for g in (1.0, 0.1))
-    two = 2 / (2 + KNEE_OF_MOST_OPEN) / math.log(1 + 1 / KNEE)
-    slopes = torch.tensor([one, tenth, 0, two, 2 * one, 5 * one])
-    assert error(by_factor, STEEPNESS * 0.5 * slopes) < 1e-6
-    expected = torch.full((aggr.out_channels,), STEEPNESS * 0.5 * one / 300)
-    assert error(by_channel, expected) < 1e-6
-    gates = ("log_gate", "log_channel_gate")
-    assert all(p.grad is None for name, p in aggr.named_parameters() if name not in gates)
+    by_channel = aggr.log_channel_gate.grad
+    assert by_channel is not None
+    slope = gates / (gates + KNEE) / math.log(1 + 1 / KNEE)
+    assert error(by_channel, STEEPNESS * weight * slope) < 1e-6
+    others = {"factor_choice.gates.logit", "log_channel_gate"}
+    assert all(p.grad is None for name, p in aggr.named_parameters() if name not in others)
 
 
-def test_gates_cost_nothing_in_the_warm_up() -> None:
-    aggr = mix(sparsity=0.5, warmup=4)
+def test_what_gates_cost_in_each_phase() -> None:
+    aggr = mix(sparsity=0.5, warmup=3, choice=4)
+    costs = [COSTS.get(name, 1.0) for name in aggr.names]
+    assert torch.equal(aggr.factor_choice.costs, torch.tensor(costs))
     x, losses = torch.randn(9, IN), []
-    for _ in range(6):
+    for _ in range(9):
         aggr(x, INDEX)
         losses.append(aggr.regularization().item())
-    assert losses[:4] == [0, 0, 0, 0] and losses[4] == losses[5] > 0
+    numbers = 0.5 * CHANNEL_WEIGHT * aggr.out_channels
+    assert losses[:3] == [0, 0, 0] and losses[7:] == pytest.approx([numbers, numbers])
+    assert 0 < losses[3] < losses[4] < losses[5] == losses[6] < 0.5 * sum(costs)
     with torch.no_grad():
         aggr(x, INDEX)
     aggr.eval()(x, INDEX)
-    assert aggr.training_calls == 6 and aggr.state_dict()["training_calls"] == 6
+    assert aggr.factor_choice.calls == 9 and aggr.state_dict()["factor_choice.calls"] == 9
     aggr.reset_parameters()
-    assert aggr.training_calls == 0
+    assert aggr.factor_choice.calls == 0
 
 
 def test_what_checkpointing_repeats_does_not_count() -> None:
     aggr, x = mix(), torch.randn(9, IN, requires_grad=True)
     checkpoint(aggr, x, INDEX, use_reentrant=False).sum().backward()
-    assert aggr.training_calls == 1
+    assert aggr.factor_choice.calls == 1
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW])
 def test_weight_decay_opens_no_closed_gate(optimizer: type[torch.optim.Optimizer]) -> None:
-    aggr, x = mix(warmup=0), torch.randn(9, IN)
-    set_gate(aggr, "sums", 0.99 * CLOSED)
+    aggr, x = mix(warmup=0, choice=20), torch.randn(9, IN)
     with torch.no_grad():
-        aggr.log_channel_gate[0] = aggr.log_gate[-1]
+        aggr.factor_choice.gates.logit[-1] = -1.0  # opens less than once in 100
+    gates = torch.ones(aggr.out_channels)
+    gates[0] = 0.99 * CLOSED
+    set_channel_gates(aggr, gates)
     made = optimizer(aggr.parameters(), lr=0.01, weight_decay=0.5)  # type: ignore[call-arg]
-    for _ in range(50):
+    for _ in range(60):
         made.zero_grad()
         (aggr(x, INDEX).square().sum() + aggr.regularization()).backward()
         made.step()
-    for gate in (aggr.log_gate[-1], aggr.log_channel_gate[0]):
-        assert (STEEPNESS * gate).exp() > CLOSED
-    assert aggr.gates["sums"] == 0
+    assert (STEEPNESS * aggr.log_channel_gate[0]).exp() > CLOSED
+    assert aggr.factor_choice.gates.logit[-1] > -0.9
+    assert not aggr.gates["sums"]
     out = aggr.eval()(x, INDEX)
     assert parts(aggr, out)["sums"].eq(0).all() and out[:, 0].eq(0).all()
     other = mix().eval()
     other.load_state_dict(aggr.state_dict())
     assert torch.equal(other(x, INDEX), out)
     aggr.reset_parameters()
-    assert aggr.gates["sums"] == 1
+    assert aggr.gates["sums"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(dtype: torch.dtype) -> None:
-    aggr = mix(sums=0).eval()
+    aggr = mix(group=0, sums=0).eval()
     x = torch.randn(5000, IN)
     expected = parts(aggr, aggr(x, ptr=torch.tensor([0, 5000])))
     out = aggr.to(dtype)(x.to(dtype), ptr=torch.tensor([0, 5000]))
@@ -272,16 +353,29 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 
 def test_training_closes_what_is_not_needed() -> None:
-    aggr = mix(sparsity=0.1, warmup=10)
+    aggr = mix(sparsity=0.05, warmup=10, choice=150)
     x = torch.randn(9, IN)
     target = x.new_zeros(4, 7).index_add_(0, INDEX, x[:, :1].expand(-1, 7))
     optimizer = torch.optim.Adam(aggr.parameters(), lr=0.02)
-    for _ in range(250):
+    for _ in range(200):
         optimizer.zero_grad()
         maxima = parts(aggr, aggr(x, INDEX))["maxima"]
         ((maxima - target).square().mean() + aggr.regularization()).backward()
         optimizer.step()
-    assert [name for name, gate in aggr.gates.items() if gate > 0] == ["maxima"]
+    assert [name for name, is_open in aggr.gates.items() if is_open] == ["maxima"]
+
+
+def test_without_sparsity_all_stays_open() -> None:
+    aggr = mix(order="given", bracketing="canonical", sparsity=0.0, clock_dropout=0, choice=1)
+    x = torch.randn(9, IN)
+    expected = aggr(x, INDEX)
+    optimizer = torch.optim.Adam(aggr.parameters(), lr=0.5)
+    for _ in range(403):
+        aggr.factor_choice.count_call()
+    assert error(aggr(x, INDEX), expected) == 0
+    aggr(x, INDEX).square().sum().backward()
+    optimizer.step()
+    assert all(aggr.gates.values())
 
 
 def test_regularization_only_in_training() -> None:
@@ -305,7 +399,7 @@ def test_the_learned_operator_takes_the_keywords_of_trees() -> None:
 
 
 def test_random_trees_while_training_by_default() -> None:
-    aggr = mix(order="given", clock_dropout=0)
+    aggr = mix(order="given", clock_dropout=0, sparsity=0)
     x, index = torch.randn(64, IN), torch.zeros(64, dtype=torch.long)
     one, other = (parts(aggr, aggr(x, index)) for _ in range(2))
     changed = {name for name in aggr.names if error(one[name], other[name]) > 1e-3}
@@ -327,9 +421,11 @@ def test_reset_parameters_opens_the_gates_and_draws_anew() -> None:
     aggr = mix()
     random_gates(aggr)
     weight = aggr.get_parameter("monoid.monoids.0.module.0.weight").detach().clone()
+    read = aggr.get_parameter("read_statistics.0.weight").detach().clone()
     aggr.reset_parameters()
-    assert (aggr.log_gate == 0).all() and (aggr.log_channel_gate == 0).all()
+    assert all(aggr.gates.values()) and (aggr.log_channel_gate == 0).all()
     assert not torch.equal(aggr.get_parameter("monoid.monoids.0.module.0.weight"), weight)
+    assert not torch.equal(aggr.get_parameter("read_statistics.0.weight"), read)
 
 
 def test_in_a_layer() -> None:
@@ -339,16 +435,16 @@ def test_in_a_layer() -> None:
     out = conv(x, edges)
     assert out.shape == (6, 3)
     (out.square().mean() + regularization(conv)).backward()
-    assert aggr.log_gate.grad is not None and aggr.log_gate.grad.isfinite().all()
+    grad = aggr.log_channel_gate.grad
+    assert grad is not None and grad.isfinite().all()
 
 
 def test_repr() -> None:
     text = repr(mix(associativity=0.5))
     assert text.startswith("MixAggregation(Product(Lifted(")
     assert text.endswith("order='random', bracketing='random', associativity=0.5)")
-    assert (
-        "sparsity=0.03, warmup=1000, clock_dropout=0.2" in text
-    )  # two mixes that learn apart look apart
+    # Two mixes that learn apart look apart.
+    assert "sparsity=3.0, warmup=400, choice=500, factor_dropout=0.5, clock_dropout=0.2" in text
     for factor in ("Moments(7", "Max(7)", "KeyedTopK(5", "Rotation(5", "SlotSelection(6", "Sum(2)"):
         assert factor in text
     assert "SlotSelection" not in repr(mix(learned=0))
@@ -362,9 +458,13 @@ def test_repr() -> None:
         ("warmup", -1),
         ("warmup", 0.5),
         ("warmup", True),
+        ("choice", -1),
         ("clock_dropout", -0.1),
         ("clock_dropout", 1),
         ("clock_dropout", None),
+        ("factor_dropout", -0.1),
+        ("factor_dropout", 1.0),
+        ("factor_dropout", "half"),
         ("sparsity", -1.0),
         ("sparsity", float("nan")),
         ("order", "sorted"),

@@ -1,0 +1,95 @@
+"""Which of several factors a task needs, chosen while it is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lcm_graph.aggregators.hard_concrete import HardConcrete
+
+LOWEST, RISE = 1e-3, 2 / 3
+"""The price of an open gate begins at ``LOWEST`` of its weight, and reaches all of it after
+``RISE`` of the choice."""
+
+
+class FactorChoice(nn.Module):
+    """A gate for each factor, in three phases.
+
+    1. *Warm-up*: each set sees a random part of the factors, so that each learns to answer alone.
+       Factors that learn together share an answer out among themselves, and all are missed then.
+    2. *Choice*: gates shut at random (:class:`HardConcrete`), and how likely they open costs a
+       loss, little at first. So those close first that are missed least; one is missed by as much
+       as the task's loss would be greater without it, whatever its scale. The last one is free.
+    3. From then on the gates are constant: those that were open more often than not are open for
+       all sets, the others are closed. Nothing is shut at random any more, which would drown what
+       is left to learn.
+
+    Args:
+        costs: of each factor's open gate, in units of ``weight``.
+        weight: of what open gates cost, in units of the task's loss; 0: all stay open, always.
+        warmup: calls in training of the first phase.
+        choice: calls in training of the second.
+        dropout: probability that a factor is hidden from a set in the first. One is always seen.
+    """
+
+    calls: Tensor
+    costs: Tensor
+
+    def __init__(
+        self, costs: Sequence[float], weight: float, warmup: int, choice: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.weight, self.warmup, self.choice, self.dropout = weight, warmup, choice, dropout
+        self.gates = HardConcrete(len(costs))
+        self.register_buffer("costs", torch.tensor(costs), persistent=False)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+
+    def reset_parameters(self) -> None:
+        """Begin anew."""
+        self.gates.reset_parameters()
+        self.calls.zero_()
+
+    @property
+    def has_chosen(self) -> Tensor:
+        """Whether the third phase has begun, bool ``[]``."""
+        return self.calls > self.warmup + self.choice
+
+    def forward(self, num_sets: int) -> Tensor:
+        """Each factor's gate for each set ``[num_sets, factors]``, or for all ``[1, factors]``."""
+        if not self.weight:
+            return self.gates.logit.new_ones(1, len(self.costs))
+        if not self.training:
+            return self.gates.is_open()[None].to(self.gates.logit.dtype)
+        if not torch.compiler.is_compiling() and self.has_chosen:
+            return self.gates(1)
+        return torch.where(self.calls > self.warmup, self.gates(num_sets), self._parts(num_sets))
+
+    def loss(self) -> Tensor:
+        """What open gates cost."""
+        likely = self.gates.open_probability()
+        most = likely.topk(min(2, len(likely)))
+        place = torch.arange(len(likely), device=likely.device)
+        is_last = (place == most.indices[0]) & (most.values[1:] < 0.5).all()
+        costs = torch.where(is_last, 0, self.costs).to(likely.dtype)
+        done = (self.calls - self.warmup) / max(self.choice, 1)
+        weight = self.weight * LOWEST ** (1 - done / RISE).clamp_min(0)
+        is_choosing = (self.calls > self.warmup) & ~self.has_chosen
+        return is_choosing * weight * (costs @ likely)
+
+    @torch.no_grad()
+    def count_call(self) -> None:
+        """A call in training begins."""
+        self.calls += 1
+        if self.weight:
+            self.gates.close()
+            self.gates.settle(self.has_chosen)
+
+    def _parts(self, num_sets: int) -> Tensor:
+        """0 for what is hidden from a set, 1 for what it sees."""
+        gates = self.gates.logit
+        seen = torch.rand(num_sets, len(gates), device=gates.device) >= self.dropout
+        one = torch.randint(len(gates), (num_sets, 1), device=gates.device)
+        seen = seen.scatter(1, one, True)
+        return seen.to(gates.dtype)
