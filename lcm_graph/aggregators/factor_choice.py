@@ -20,22 +20,22 @@ class FactorChoice(nn.Module):
     1. *Warm-up*: each set sees a random part of the factors, so that each learns to answer alone.
        Factors that learn together share an answer out among themselves, and all are missed then.
     2. *Choice*: gates shut at random (:class:`HardConcrete`), and how likely they open costs a
-       loss, little at first. So those close first that are missed least; one is missed by as much
-       as the task's loss would be greater without it, whatever its scale. The last one is free.
+       loss. A factor closes if the task's loss is less than ``weight`` times its cost greater
+       without it. The price rises from little, so those that are missed least close first, and the
+       last one is free: however small the loss, the one that is missed most stays.
     3. From then on the gates are constant: those that were open more often than not are open for
        all sets, the others are closed. Nothing is shut at random any more, which would drown what
        is left to learn.
 
     Args:
         costs: of each factor's open gate, in units of ``weight``.
-        weight: of what open gates cost, in units of the task's loss; 0: all stay open, always.
+        weight: of what open gates cost, in units of the task's loss; 0: no gate closes.
         warmup: calls in training of the first phase.
-        choice: calls in training of the second.
+        choice: calls in training of the second; 0: no gate closes.
         dropout: probability that a factor is hidden from a set in the first. One is always seen.
     """
 
     calls: Tensor
-    costs: Tensor
 
     def __init__(
         self, costs: Sequence[float], weight: float, warmup: int, choice: int, dropout: float
@@ -43,7 +43,7 @@ class FactorChoice(nn.Module):
         super().__init__()
         self.weight, self.warmup, self.choice, self.dropout = weight, warmup, choice, dropout
         self.gates = HardConcrete(len(costs))
-        self.register_buffer("costs", torch.tensor(costs), persistent=False)
+        self.costs = tuple(costs)
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     def reset_parameters(self) -> None:
@@ -59,7 +59,7 @@ class FactorChoice(nn.Module):
     def forward(self, num_sets: int) -> Tensor:
         """Each factor's gate for each set ``[num_sets, factors]``, or for all ``[1, factors]``."""
         if not self.weight:
-            return self.gates.logit.new_ones(1, len(self.costs))
+            return self.gates.unless_constant(torch.ones_like(self.gates.logit))[None]
         if not self.training:
             return self.gates.is_open()[None].to(self.gates.logit.dtype)
         if not torch.compiler.is_compiling() and self.has_chosen:
@@ -72,7 +72,7 @@ class FactorChoice(nn.Module):
         most = likely.topk(min(2, len(likely)))
         place = torch.arange(len(likely), device=likely.device)
         is_last = (place == most.indices[0]) & (most.values[1:] < 0.5).all()
-        costs = torch.where(is_last, 0, self.costs).to(likely.dtype)
+        costs = torch.where(is_last, 0, likely.new_tensor(self.costs))
         done = (self.calls - self.warmup) / max(self.choice, 1)
         weight = self.weight * LOWEST ** (1 - done / RISE).clamp_min(0)
         is_choosing = (self.calls > self.warmup) & ~self.has_chosen
@@ -81,15 +81,14 @@ class FactorChoice(nn.Module):
     @torch.no_grad()
     def count_call(self) -> None:
         """A call in training begins."""
-        self.calls += 1
+        self.calls = self.calls + 1
         if self.weight:
             self.gates.close()
             self.gates.settle(self.has_chosen)
 
     def _parts(self, num_sets: int) -> Tensor:
         """0 for what is hidden from a set, 1 for what it sees."""
-        gates = self.gates.logit
-        seen = torch.rand(num_sets, len(gates), device=gates.device) >= self.dropout
-        one = torch.randint(len(gates), (num_sets, 1), device=gates.device)
-        seen = seen.scatter(1, one, True)
-        return seen.to(gates.dtype)
+        like = self.gates.logit
+        seen = torch.rand(num_sets, len(like), device=like.device) >= self.dropout
+        one = torch.randint(len(like), (num_sets, 1), device=like.device)
+        return seen.scatter(1, one, True).to(like.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lcm_graph.aggregators.base import check_channels, check_features
 from lcm_graph.aggregators.factor_choice import FactorChoice
+from lcm_graph.aggregators.number_gates import NumberGates
 from lcm_graph.aggregators.tree import TreeAggregation, check_loss_weight, check_training
 from lcm_graph.monoids import (
     AbelianGroup,
@@ -27,23 +28,15 @@ from lcm_graph.reduce import FoldPlan
 
 COSTS = {"statistics": 2.0, "learned": 3.0, "sums": 1.5}
 """What a factor's open gate costs, if not 1: more for what is less at home on large sets. A limit
-that is learned for the means of small sets is a few elements off on large ones, and the learned
-operator is not associative."""
+that is learned for the means of small sets is a few elements off on large ones, the learned operator is
+not associative, and sums grow without bound, as the group's do where more than sums is needed."""
 
 SCALES = {"statistics": 32.0, "maxima": 16.0}
-"""What outputs are multiplied by: means and maxima of a few small numbers lie close together, and
-what is to tell them apart would take long to grow steep enough."""
+"""What outputs are multiplied by, if not by 1. Means and maxima of a few small numbers lie close
+together, and what is to tell them apart would take long to grow steep enough."""
 
-STEEPNESS, CLOSED = 10.0, 3e-3
-"""A number's gate is ``exp(STEEPNESS · log_channel_gate)``, and 0 below ``CLOSED``. So a step of
-Adam changes it by a few per cent, wherever it is: in steps of one size, a gate that is needed and
-nearly closed, since the next layer makes up for it, would be closed by accident."""
-
-CHANNEL_WEIGHT = 1 / 1500
+NUMBER_WEIGHT = 1 / 1500
 """What a number's open gate costs, as a part of ``sparsity``."""
-
-KNEE = 0.02
-"""About where the price of a number's gate turns from a logarithm to a line."""
 
 
 class MixAggregation(TreeAggregation):
@@ -56,15 +49,23 @@ class MixAggregation(TreeAggregation):
     What a task does not need is switched off altogether, so that it cannot disturb the answer where
     sets are larger than those it was trained on. Each factor has a gate, see :class:`FactorChoice`:
     for ``warmup`` calls in training all learn, in the next ``choice`` calls those close that are
-    not missed, and what is left is learned to the end by itself. So give it several times as many
-    calls as these two together. A factor stays if the loss would be greater without it by
-    ``sparsity`` times its cost (see :data:`COSTS`), and the one that is missed most stays for
-    nothing: if the loss is small, one is all that stays. Once they are chosen, each number that is
-    handed out is closed if it is not needed, by a gate that costs a logarithm of itself.
+    not missed, and what is left is learned to the end by itself. Once factors are chosen, each
+    number that is handed out is closed if it is not needed, by a gate that costs a logarithm of
+    itself.
 
-    Weight decay is better kept from ``factor_choice.gates.logit`` and ``log_channel_gate``, whose 0
-    is an open gate. A gate that has closed stays closed, and a factor behind a closed gate costs no
-    time: which are open is read in each call, but for compiled models, which compute all factors.
+    A factor is missed if the task's loss is greater without it by ``sparsity`` times its cost (see
+    :data:`COSTS`). By default that is more than most losses are in all, and then only the one stays
+    that is missed most, which is free: lower ``sparsity`` if the task needs several at once.
+
+    Give training several times as many calls as the first two phases take, at a learning rate of
+    0.001 or more: by smaller steps nothing closes. Until the choice is over, evaluation sees all
+    factors, as training never does, so keep the last epoch and not the best. A model that calls one
+    mix several times in a step gets through the phases as many times as fast. Calls without
+    gradients do not count, nor does reentrant checkpointing (``use_reentrant=True``).
+
+    Weight decay is better kept from ``factor_choice.gates.logit`` and ``number_gates.log_gate``,
+    whose 0 is an open gate. A gate that has closed stays closed, and a factor behind a closed gate
+    is not computed: which are open is read in each call, but for compiled models.
 
     Args:
         in_channels: size of each element.
@@ -76,9 +77,9 @@ class MixAggregation(TreeAggregation):
         group: channels of the abelian group; 0 for none.
         sums: features that are summed; 0 for none.
         sparsity: weight of the factors' gates in :meth:`regularization`, times their costs; those
-            of single numbers weigh a 1500th of it. In units of the task's loss. 0: all stays open.
+            of single numbers weigh a 1500th of it. In units of the task's loss. 0: none closes.
         warmup: calls in training before the choice begins.
-        choice: calls in training that it takes.
+        choice: calls in training that it takes; 0: all factors stay.
         factor_dropout: probability that a set does not see a factor while warming up.
         clock_dropout: probability that a set does not see a clock, its cosine and its sine, in
             training. Without, a decoder may learn an angle as the sum of two clocks', neither of
@@ -93,7 +94,6 @@ class MixAggregation(TreeAggregation):
     """
 
     gathers = True
-    channel_closed: Tensor
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class MixAggregation(TreeAggregation):
         super().__init__(order, cached, **{"bracketing": "random", **training})
         self.in_channels = check_channels("in_channels", in_channels)
         check_channels("hidden", hidden)
-        self.sparsity = check_loss_weight("sparsity", sparsity)
+        sparsity = check_loss_weight("sparsity", sparsity)
         warmup, choice = _calls("warmup", warmup), _calls("choice", choice)
         factor_dropout = _probability("factor_dropout", factor_dropout)
         self.clock_dropout = _probability("clock_dropout", clock_dropout)
@@ -132,7 +132,7 @@ class MixAggregation(TreeAggregation):
         factors: dict[str, Monoid] = {
             "statistics": Lifted(_features(in_channels, hidden), Moments(hidden), in_channels),
             "maxima": Lifted(_features(in_channels, hidden), Max(hidden), in_channels),
-            "first": KeyedTopK(in_channels, k, heads),
+            "first": Lifted(_Centred(), KeyedTopK(in_channels, k, heads), in_channels),
             "rotations": Rotation(in_channels, clocks),
         }
         if learned:
@@ -155,10 +155,13 @@ class MixAggregation(TreeAggregation):
             nn.Linear(hidden, 2 * hidden, bias=False),
         )
         costs = [COSTS.get(name, 1.0) for name in factors]
-        self.factor_choice = FactorChoice(costs, self.sparsity, warmup, choice, factor_dropout)
-        self.log_channel_gate = nn.Parameter(torch.zeros(self.out_channels))
-        # Closed for good: weight decay would open a gate again, by pulling its logarithm to 0.
-        self.register_buffer("channel_closed", torch.zeros(self.out_channels, dtype=torch.bool))
+        self.factor_choice = FactorChoice(costs, sparsity, warmup, choice, factor_dropout)
+        self.number_gates = NumberGates(self.out_channels)
+
+    @property
+    def sparsity(self) -> float:
+        """Weight of open gates."""
+        return self.factor_choice.weight
 
     @property
     def out_channels(self) -> int:
@@ -181,41 +184,37 @@ class MixAggregation(TreeAggregation):
             if isinstance(layer, nn.Linear):
                 layer.reset_parameters()
         self.factor_choice.reset_parameters()
-        nn.init.zeros_(self.log_channel_gate)
-        self.channel_closed.zero_()
+        self.number_gates.reset_parameters()
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
-        by_channel = _opening(self.log_channel_gate, self.channel_closed)
         if self.training and torch.is_grad_enabled():
-            self._note_call(by_channel)
+            self._note_call()
             if self.sparsity:
-                numbers = CHANNEL_WEIGHT * self.sparsity * _price(by_channel).sum()
+                numbers = NUMBER_WEIGHT * self.sparsity * self.number_gates.loss()
                 has_chosen = self.factor_choice.has_chosen
                 self.penalize(self.factor_choice.loss() + has_chosen * numbers)
         by_factor = self.factor_choice(plan.num_sets)
-        gates = self._over_channels(by_factor) * by_channel
+        gates = self._over_numbers(by_factor) * self.number_gates()
         outputs = self._fold_open((by_factor > 0).any(0), x, plan, weight)
         # What is switched off is 0, also where it has become infinite.
-        outputs = torch.where(gates > 0, self._scales(outputs) * outputs, 0)
+        outputs = torch.where(gates > 0, gates * self._scales(outputs), 0).to(outputs.dtype)
         parts = dict(zip(self.names, outputs.split(self._widths, dim=-1), strict=True))
-        parts["statistics"] = parts["statistics"] + self.read_statistics(parts["statistics"])
+        statistics, gate = parts["statistics"], gates[:, : self._widths[0]].to(outputs.dtype)
+        parts["statistics"] = statistics + gate * self.read_statistics(statistics)
         if self.training and self.clock_dropout:
             parts["rotations"] = self._drop_clocks(parts["rotations"])
-        return gates.to(outputs.dtype) * torch.cat(list(parts.values()), dim=-1)
+        return torch.cat(list(parts.values()), dim=-1)
 
-    def _over_channels(self, by_factor: Tensor) -> Tensor:
+    def _over_numbers(self, by_factor: Tensor) -> Tensor:
         columns = by_factor.unsqueeze(-1).unbind(-2)
         spread = [gate.expand(-1, w) for gate, w in zip(columns, self._widths, strict=True)]
         return torch.cat(spread, dim=-1)
 
     def _scales(self, outputs: Tensor) -> Tensor:
-        """What each number is multiplied by, whatever its gate."""
-        scales = [
-            outputs.new_full((w,), SCALES.get(name, 1.0))
-            for name, w in zip(self.names, self._widths, strict=True)
-        ]
-        return torch.cat(scales)
+        """``outputs``, as large as they are handed out behind open gates."""
+        parts = zip(self.names, outputs.split(self._widths, dim=-1), strict=True)
+        return torch.cat([SCALES.get(name, 1.0) * part for name, part in parts], dim=-1)
 
     def _drop_clocks(self, rotations: Tensor) -> Tensor:
         """Dropout of whole clocks: cosines and sines go together."""
@@ -224,11 +223,11 @@ class MixAggregation(TreeAggregation):
         return (both * seen / (1 - self.clock_dropout)).flatten(-2)
 
     @torch.no_grad()
-    def _note_call(self, by_channel: Tensor) -> None:
+    def _note_call(self) -> None:
         if torch._C._current_graph_task_id() != -1:
             return  # what activation checkpointing repeats in the backward pass does not count
         self.factor_choice.count_call()
-        self.channel_closed.copy_(by_channel == 0)
+        self.number_gates.close()
 
     def _fold_open(
         self, opened: Tensor, x: Tensor, plan: FoldPlan, weight: Tensor | None
@@ -265,21 +264,6 @@ class MixAggregation(TreeAggregation):
         )
 
 
-def _price(gate: Tensor) -> Tensor:
-    """0 for a closed gate, 1 for 1: a logarithm down to :data:`KNEE`, a line below.
-
-    A price in proportion would fall with the gate, and the less that is left of one, the slower it
-    would close (Candès et al., "Enhancing Sparsity by Reweighted l1 Minimization", 2008, eq. 10).
-    """
-    return torch.log1p(gate / KNEE) / math.log1p(1 / KNEE)
-
-
-def _opening(log_gate: Tensor, closed: Tensor) -> Tensor:
-    """The gate, without a gradient where it is closed."""
-    gate = (STEEPNESS * log_gate).exp()
-    return torch.where((gate > CLOSED) & ~closed, gate, 0)
-
-
 def _calls(name: str, value: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name!r} must be a whole number from 0 (got {value!r})")
@@ -297,8 +281,19 @@ def _features(in_channels: int, channels: int) -> nn.Module:
 
 
 class _Thresholds(nn.Linear):
-    """Maps that change sign within a few units of an element, wherever it lies."""
+    """Maps that change sign among elements of size about 1, in many places."""
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=math.sqrt(2))
         nn.init.normal_(self.bias, std=math.sqrt(self.in_features))
+
+
+class _Centred(nn.Module):
+    """Bits around 0: zeros are as far from it as ones, and only what is not there is 0.
+
+    What is answered to an element of zeros would else hang on the next layer's biases alone, and
+    training on small sets need not show one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - 0.5
