@@ -59,7 +59,8 @@ class FactorChoice(nn.Module):
     def forward(self, num_sets: int) -> Tensor:
         """Each factor's gate for each set ``[num_sets, factors]``, or for all ``[1, factors]``."""
         if not self.weight:
-            return self.gates.unless_constant(torch.ones_like(self.gates.logit))[None]
+            # A gradient of 0, and not none: distributed training asks for that of each parameter.
+            return self.gates.unless_constant(1 + 0 * self.gates.logit)[None]
         if not self.training:
             return self.gates.is_open()[None].to(self.gates.logit.dtype)
         if not torch.compiler.is_compiling() and self.has_chosen:

@@ -28,8 +28,9 @@ from lcm_graph.reduce import FoldPlan
 
 COSTS = {"statistics": 2.0, "learned": 3.0, "sums": 1.5}
 """What a factor's open gate costs, if not 1: more for what is less at home on large sets. A limit
-that is learned for the means of small sets is a few elements off on large ones, the learned operator is
-not associative, and sums grow without bound, as the group's do where more than sums is needed."""
+that is learned for the means of small sets is a few elements off on large ones, and the learned
+operator is not associative. Of sums and the group, which can add as well, the group decides better
+which of two counts is larger."""
 
 SCALES = {"statistics": 32.0, "maxima": 16.0}
 """What outputs are multiplied by, if not by 1. Means and maxima of a few small numbers lie close

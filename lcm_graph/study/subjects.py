@@ -131,7 +131,7 @@ SUBJECTS: dict[str, Subject] = {
     "mix": Subject(
         lambda bits, hidden: MixAggregation(bits, hidden),
         encode=False,
-        note="statistics, maxima, sums, learned orders, rotations and slots at once, gated",
+        note="seven monoids at once, of which training keeps what is needed",
     ),
     "topk": Subject(_named("topk"), note="the two largest of each channel"),
     "pyg-lcm": Subject(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import pytest
@@ -14,7 +13,8 @@ from torch_geometric.nn import SAGEConv
 
 from lcm_graph import regularization
 from lcm_graph.aggregators import MixAggregation, MonoidAggregation, hard_concrete
-from lcm_graph.aggregators.mix import CHANNEL_WEIGHT, CLOSED, COSTS, KNEE, SCALES, STEEPNESS
+from lcm_graph.aggregators.mix import COSTS, NUMBER_WEIGHT, SCALES
+from lcm_graph.aggregators.number_gates import CLOSED, STEEPNESS
 from lcm_graph.testing import Check, check_aggregation
 from tests.references import error
 
@@ -50,19 +50,19 @@ def set_gates(aggr: MixAggregation, is_open: bool, *names: str) -> None:
         gates.opened[place], gates.closed[place] = is_open, not is_open
 
 
-def set_channel_gates(aggr: MixAggregation, gates: Tensor | float) -> None:
+def set_number_gates(aggr: MixAggregation, gates: Tensor | float) -> None:
     with torch.no_grad():
-        aggr.log_channel_gate.copy_(torch.as_tensor(gates).log() / STEEPNESS)
+        aggr.number_gates.log_gate.copy_(torch.as_tensor(gates).log() / STEEPNESS)
 
 
 def random_gates(aggr: MixAggregation) -> tuple[Tensor, Tensor]:
     """Of factors and of channels, about a third of them closed."""
     set_gates(aggr, True)
     set_gates(aggr, False, "maxima", "learned")
-    by_channel = torch.empty_like(aggr.log_channel_gate).uniform_(-1, 2).relu().detach()
-    set_channel_gates(aggr, by_channel)
+    by_number = torch.empty_like(aggr.number_gates.log_gate).uniform_(-1, 2).relu().detach()
+    set_number_gates(aggr, by_number)
     by_factor = torch.tensor([aggr.gates[name] for name in aggr.names])
-    return by_factor.to(by_channel.dtype), by_channel
+    return by_factor.to(by_number.dtype), by_number
 
 
 def suite() -> list[object]:
@@ -91,9 +91,35 @@ def test_conformance(check: Check) -> None:
     check()
 
 
-def test_while_training_every_parameter_has_a_gradient() -> None:
-    aggr = mix()
-    aggr(torch.randn(9, IN), INDEX).square().sum().backward()
+PHASES = {"warm-up": (9, 9), "choice": (0, 9), "after": (0, 0)}
+
+
+@pytest.mark.parametrize("phase", list(PHASES))
+@pytest.mark.parametrize("sparsity", [0.0, 0.5])
+def test_while_training_every_parameter_has_a_gradient(sparsity: float, phase: str) -> None:
+    warmup, choice = PHASES[phase]
+    aggr = mix(sparsity=sparsity, warmup=warmup, choice=choice)
+    (aggr(torch.randn(9, IN), INDEX).square().sum() + aggr.regularization()).backward()
+    for name, parameter in aggr.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("phase", list(PHASES))
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_several_calls_before_one_backward(phase: str, compiled: bool) -> None:
+    torch._dynamo.reset()
+    warmup, choice = PHASES[phase]
+    aggr = mix(order="given", bracketing="canonical", warmup=warmup, choice=choice)
+    x, ptr = torch.randn(9, IN), torch.tensor([0, 2, 2, 9])
+    call = torch.compile(aggr, backend="aot_eager") if compiled else aggr
+    optimizer = torch.optim.SGD(aggr.parameters(), lr=1e-3)
+    for _ in range(2):
+        loss = call(x, ptr=ptr).square().sum() + aggr.regularization()
+        loss = loss + call(-x, ptr=ptr).square().sum() + aggr.regularization()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert aggr.factor_choice.calls == 4
     for name, parameter in aggr.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
@@ -120,16 +146,29 @@ def test_output_width(kwargs: dict[str, int], left_out: set[str]) -> None:
 def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
     aggr = mix(order="given", bracketing="canonical", warmup=0, clock_dropout=0)
     aggr = aggr.double().train(training)
-    by_factor, by_channel = random_gates(aggr)
+    by_factor, by_number = random_gates(aggr)
     x = torch.randn(9, IN, dtype=torch.float64)
     found = parts(aggr, aggr(x, INDEX))
-    channels = parts(aggr, by_channel)
+    channels = parts(aggr, by_number)
     for name, factor, gate in zip(aggr.names, aggr.monoid.factors, by_factor, strict=True):
-        expected = SCALES.get(name, 1.0) * MonoidAggregation(factor)(x, INDEX)
+        gate = gate * channels[name]
+        expected = gate * SCALES.get(name, 1.0) * MonoidAggregation(factor)(x, INDEX)
         if name == "statistics":
-            seen = torch.where(gate * channels[name] > 0, expected, 0)
-            expected = expected + aggr.read_statistics(seen)
-        assert error(found[name], gate * channels[name] * expected) < 1e-12, name
+            expected = expected + gate * aggr.read_statistics(expected)
+        assert error(found[name], expected) < 1e-12, name
+
+
+@pytest.mark.parametrize("name", list(WIDTHS))
+def test_a_number_closes_without_a_jump(name: str) -> None:
+    aggr = mix(order="given", bracketing="canonical", warmup=0).eval()
+    set_gates(aggr, True)
+    place = sum(WIDTHS[other] for other in aggr.names[: aggr.names.index(name)])
+    x, outputs, gates = torch.randn(9, IN), [], torch.ones(aggr.out_channels)
+    for gate in (1.0, 1.01 * CLOSED, 0.99 * CLOSED):
+        gates[place] = gate
+        set_number_gates(aggr, gates)
+        outputs.append(aggr(x, INDEX))
+    assert 0 < error(outputs[1], outputs[2]) < 0.02 * error(outputs[0], outputs[2])
 
 
 def test_while_factors_are_chosen_they_are_shut_for_whole_sets() -> None:
@@ -201,7 +240,7 @@ def test_numbers_that_are_switched_off_are_zero_even_where_they_are_infinite() -
     set_gates(aggr, True)
     gates = torch.ones(aggr.out_channels)
     gates[[0, 7, -1]] = torch.tensor([0, 0, 0.9 * CLOSED])  # the first mean, its deviation
-    set_channel_gates(aggr, gates)
+    set_number_gates(aggr, gates)
     with torch.no_grad():
         aggr.monoid.factors[0].get_parameter("module.2.weight")[0] = 3e38
         aggr.monoid.factors[-1].get_parameter("module.weight")[-1] = 3e38
@@ -274,31 +313,25 @@ def test_numbers_cost_a_logarithm_of_how_open_they_are_once_factors_are_chosen()
     aggr = mix(sparsity=0.5, warmup=0, choice=0)
     gates = torch.ones(aggr.out_channels)
     gates[3] = 0.1
-    set_channel_gates(aggr, gates)
+    set_number_gates(aggr, gates)
     aggr(torch.randn(9, IN), INDEX)
     loss = aggr.regularization()
-    price = math.log(1 + 0.1 / KNEE) / math.log(1 + 1 / KNEE)
-    weight = 0.5 * CHANNEL_WEIGHT
-    assert loss.item() == pytest.approx(weight * (aggr.out_channels - 1 + price))
-
+    expected = 0.5 * NUMBER_WEIGHT * aggr.number_gates.loss()
+    assert loss.item() == pytest.approx(expected.item()) and loss > 0
     loss.backward()
-    by_channel = aggr.log_channel_gate.grad
-    assert by_channel is not None
-    slope = gates / (gates + KNEE) / math.log(1 + 1 / KNEE)
-    assert error(by_channel, STEEPNESS * weight * slope) < 1e-6
-    others = {"factor_choice.gates.logit", "log_channel_gate"}
+    others = {"factor_choice.gates.logit", "number_gates.log_gate"}
     assert all(p.grad is None for name, p in aggr.named_parameters() if name not in others)
 
 
 def test_what_gates_cost_in_each_phase() -> None:
     aggr = mix(sparsity=0.5, warmup=3, choice=4)
     costs = [COSTS.get(name, 1.0) for name in aggr.names]
-    assert torch.equal(aggr.factor_choice.costs, torch.tensor(costs))
+    assert aggr.factor_choice.costs == tuple(costs)
     x, losses = torch.randn(9, IN), []
     for _ in range(9):
         aggr(x, INDEX)
         losses.append(aggr.regularization().item())
-    numbers = 0.5 * CHANNEL_WEIGHT * aggr.out_channels
+    numbers = 0.5 * NUMBER_WEIGHT * aggr.out_channels
     assert losses[:3] == [0, 0, 0] and losses[7:] == pytest.approx([numbers, numbers])
     assert 0 < losses[3] < losses[4] < losses[5] == losses[6] < 0.5 * sum(costs)
     with torch.no_grad():
@@ -322,13 +355,13 @@ def test_weight_decay_opens_no_closed_gate(optimizer: type[torch.optim.Optimizer
         aggr.factor_choice.gates.logit[-1] = -1.0  # opens less than once in 100
     gates = torch.ones(aggr.out_channels)
     gates[0] = 0.99 * CLOSED
-    set_channel_gates(aggr, gates)
+    set_number_gates(aggr, gates)
     made = optimizer(aggr.parameters(), lr=0.01, weight_decay=0.5)  # type: ignore[call-arg]
     for _ in range(60):
         made.zero_grad()
         (aggr(x, INDEX).square().sum() + aggr.regularization()).backward()
         made.step()
-    assert (STEEPNESS * aggr.log_channel_gate[0]).exp() > CLOSED
+    assert (STEEPNESS * aggr.number_gates.log_gate[0]).exp() > CLOSED
     assert aggr.factor_choice.gates.logit[-1] > -0.9
     assert not aggr.gates["sums"]
     out = aggr.eval()(x, INDEX)
@@ -342,7 +375,7 @@ def test_weight_decay_opens_no_closed_gate(optimizer: type[torch.optim.Optimizer
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(dtype: torch.dtype) -> None:
-    aggr = mix(group=0, sums=0).eval()
+    aggr = mix(sums=0).eval()
     x = torch.randn(5000, IN)
     expected = parts(aggr, aggr(x, ptr=torch.tensor([0, 5000])))
     out = aggr.to(dtype)(x.to(dtype), ptr=torch.tensor([0, 5000]))
@@ -365,17 +398,44 @@ def test_training_closes_what_is_not_needed() -> None:
     assert [name for name, is_open in aggr.gates.items() if is_open] == ["maxima"]
 
 
-def test_without_sparsity_all_stays_open() -> None:
-    aggr = mix(order="given", bracketing="canonical", sparsity=0.0, clock_dropout=0, choice=1)
+@pytest.mark.parametrize("training", [True, False])
+def test_without_sparsity_nothing_closes_and_what_was_closed_stays_closed(training: bool) -> None:
+    kwargs: dict[str, Any] = {"order": "given", "bracketing": "canonical", "clock_dropout": 0}
+    aggr = mix(sparsity=0.0, warmup=0, choice=1, **kwargs).train(training)
     x = torch.randn(9, IN)
     expected = aggr(x, INDEX)
-    optimizer = torch.optim.Adam(aggr.parameters(), lr=0.5)
-    for _ in range(403):
+    with torch.no_grad():
+        aggr.factor_choice.gates.logit.fill_(-1)
+    for _ in range(3):
         aggr.factor_choice.count_call()
-    assert error(aggr(x, INDEX), expected) == 0
-    aggr(x, INDEX).square().sum().backward()
-    optimizer.step()
-    assert all(aggr.gates.values())
+    assert torch.equal(aggr(x, INDEX), expected)
+    assert aggr.factor_choice.weight == aggr.sparsity == 0
+
+    trained = mix(warmup=0, **kwargs)
+    random_gates(trained)
+    aggr.load_state_dict(trained.state_dict())
+    assert torch.equal(aggr(x, INDEX), trained.train(training)(x, INDEX))
+    assert parts(aggr, aggr(x, INDEX))["maxima"].eq(0).all()
+
+
+def test_training_goes_on_where_a_state_was_saved() -> None:
+    def step(aggr: MixAggregation, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        torch.manual_seed(seed)
+        optimizer.zero_grad()
+        (aggr(torch.randn(9, IN), INDEX).square().mean() + aggr.regularization()).backward()
+        optimizer.step()
+
+    one, other = mix(warmup=3, choice=20), mix(warmup=3, choice=20)
+    first, second = (torch.optim.SGD(aggr.parameters(), lr=0.1) for aggr in (one, other))
+    for seed in range(30):
+        step(one, first, seed)
+        if seed == 12:
+            other.load_state_dict(one.state_dict())
+        if seed > 12:
+            step(other, second, seed)
+    assert one.gates == other.gates and not all(one.gates.values())
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
 
 
 def test_regularization_only_in_training() -> None:
@@ -423,7 +483,7 @@ def test_reset_parameters_opens_the_gates_and_draws_anew() -> None:
     weight = aggr.get_parameter("monoid.monoids.0.module.0.weight").detach().clone()
     read = aggr.get_parameter("read_statistics.0.weight").detach().clone()
     aggr.reset_parameters()
-    assert all(aggr.gates.values()) and (aggr.log_channel_gate == 0).all()
+    assert all(aggr.gates.values()) and (aggr.number_gates.log_gate == 0).all()
     assert not torch.equal(aggr.get_parameter("monoid.monoids.0.module.0.weight"), weight)
     assert not torch.equal(aggr.get_parameter("read_statistics.0.weight"), read)
 
@@ -435,7 +495,7 @@ def test_in_a_layer() -> None:
     out = conv(x, edges)
     assert out.shape == (6, 3)
     (out.square().mean() + regularization(conv)).backward()
-    grad = aggr.log_channel_gate.grad
+    grad = aggr.number_gates.log_gate.grad
     assert grad is not None and grad.isfinite().all()
 
 

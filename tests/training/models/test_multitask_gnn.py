@@ -54,8 +54,9 @@ def test_half_as_many_rounds_as_nodes(graphs):
         rounds.clear()
 
 
-def test_gradients_reach_all_parameters(graphs):
-    model = MultitaskGNN("lcm", hidden=8, towers=2)
+@pytest.mark.parametrize("aggr", ["lcm", "mix"])
+def test_gradients_reach_all_parameters(graphs, aggr):
+    model = MultitaskGNN(aggr, hidden=8, towers=2)
     nodes, answers = model(Batch.from_data_list(graphs))
     (nodes * torch.randn_like(nodes)).sum().backward(retain_graph=True)
     (answers * torch.randn_like(answers)).sum().backward()
