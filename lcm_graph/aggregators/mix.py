@@ -199,13 +199,15 @@ class MixAggregation(TreeAggregation):
         gates = self._over_numbers(by_factor) * self.number_gates()
         outputs = self._fold_open((by_factor > 0).any(0), x, plan, weight)
         # What is switched off is 0, also where it has become infinite.
-        outputs = torch.where(gates > 0, gates * self._scales(outputs), 0).to(outputs.dtype)
+        outputs = torch.where(gates > 0, self._scales(outputs), 0)
+        gates = gates.to(outputs.dtype)
         parts = dict(zip(self.names, outputs.split(self._widths, dim=-1), strict=True))
-        statistics, gate = parts["statistics"], gates[:, : self._widths[0]].to(outputs.dtype)
-        parts["statistics"] = statistics + gate * self.read_statistics(statistics)
+        # A number that closes fades from what is read as well.
+        seen = parts["statistics"] * gates[:, : self._widths[0]].clamp(max=1)
+        parts["statistics"] = parts["statistics"] + self.read_statistics(seen)
         if self.training and self.clock_dropout:
             parts["rotations"] = self._drop_clocks(parts["rotations"])
-        return torch.cat(list(parts.values()), dim=-1)
+        return gates * torch.cat(list(parts.values()), dim=-1)
 
     def _over_numbers(self, by_factor: Tensor) -> Tensor:
         columns = by_factor.unsqueeze(-1).unbind(-2)
