@@ -26,10 +26,10 @@ from lcm_graph.monoids import (
 )
 from lcm_graph.reduce import FoldPlan
 
-COSTS = {"statistics": 2.0, "learned": 3.0, "sums": 1.5}
+COSTS = {"statistics": 3.0, "learned": 3.0, "sums": 5.0}
 """What a factor's open gate costs, if not 1: more for what is less at home on large sets. A limit
 that is learned for the means of small sets is a few elements off on large ones, and the learned
-operator is not associative. Of sums and the group, which can add as well, the group decides better
+operator is not associative. Sums cost most, since the group can add as well, and decides better
 which of two counts is larger."""
 
 SCALES = {"statistics": 32.0, "maxima": 16.0}
