@@ -26,7 +26,7 @@ from lcm_graph.monoids import (
 )
 from lcm_graph.reduce import FoldPlan
 
-COSTS = {"statistics": 3.0, "learned": 3.0, "sums": 5.0}
+COSTS = {"statistics": 2.0, "learned": 3.0, "sums": 5.0}
 """What a factor's open gate costs, if not 1: more for what is less at home on large sets. A limit
 that is learned for the means of small sets is a few elements off on large ones, and the learned
 operator is not associative. Sums cost most, since the group can add as well, and decides better
