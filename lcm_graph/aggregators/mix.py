@@ -196,15 +196,19 @@ class MixAggregation(TreeAggregation):
                 has_chosen = self.factor_choice.has_chosen
                 self.penalize(self.factor_choice.loss() + has_chosen * numbers)
         by_factor = self.factor_choice(plan.num_sets)
-        gates = self._over_numbers(by_factor) * self.number_gates()
+        by_number = self.number_gates()
+        gates = self._over_numbers(by_factor) * by_number
         outputs = self._fold_open((by_factor > 0).any(0), x, plan, weight)
         # What is switched off is 0, also where it has become infinite.
         outputs = torch.where(gates > 0, self._scales(outputs), 0)
         gates = gates.to(outputs.dtype)
         parts = dict(zip(self.names, outputs.split(self._widths, dim=-1), strict=True))
-        # A number that closes fades from what is read as well.
-        seen = parts["statistics"] * gates[:, : self._widths[0]].clamp(max=1)
-        parts["statistics"] = parts["statistics"] + self.read_statistics(seen)
+        # A number that closes fades from what is read as well. A factor that is shut by half does
+        # not: what is read of half a statistic is something else.
+        fading = by_number[: self._widths[0]].clamp(max=1).to(outputs.dtype)
+        parts["statistics"] = parts["statistics"] + self.read_statistics(
+            fading * parts["statistics"]
+        )
         if self.training and self.clock_dropout:
             parts["rotations"] = self._drop_clocks(parts["rotations"])
         return gates * torch.cat(list(parts.values()), dim=-1)
