@@ -205,7 +205,7 @@ class MixAggregation(TreeAggregation):
         parts = dict(zip(self.names, outputs.split(self._widths, dim=-1), strict=True))
         # A number that closes fades from what is read as well. A factor that is shut by half does
         # not: what is read of half a statistic is something else.
-        fading = by_number[: self._widths[0]].clamp(max=1).to(outputs.dtype)
+        fading = by_number[: self._widths[0]].tanh().to(outputs.dtype)
         parts["statistics"] = parts["statistics"] + self.read_statistics(
             fading * parts["statistics"]
         )

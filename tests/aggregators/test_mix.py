@@ -151,10 +151,10 @@ def test_each_part_is_its_factor_alone_times_its_gates(training: bool) -> None:
     found = parts(aggr, aggr(x, INDEX))
     channels = parts(aggr, by_number)
     for name, factor, gate in zip(aggr.names, aggr.monoid.factors, by_factor, strict=True):
-        gate = gate * channels[name]
+        fading, gate = channels[name].tanh(), gate * channels[name]
         expected = SCALES.get(name, 1.0) * MonoidAggregation(factor)(x, INDEX)
         if name == "statistics":
-            expected = expected + aggr.read_statistics(gate.clamp(max=1) * expected)
+            expected = expected + aggr.read_statistics(fading * expected)
         assert error(found[name], gate * expected) < 1e-12, name
 
 
@@ -368,7 +368,7 @@ def test_weight_decay_opens_no_closed_gate(optimizer: type[torch.optim.Optimizer
         (aggr(x, INDEX).square().sum() + aggr.regularization()).backward()
         made.step()
     assert (STEEPNESS * aggr.number_gates.log_gate[0]).exp() > CLOSED
-    assert aggr.factor_choice.gates.logit[-1] > -0.9
+    assert aggr.factor_choice.gates.logit[-1] > -0.95
     assert not aggr.gates["sums"]
     out = aggr.eval()(x, INDEX)
     assert parts(aggr, out)["sums"].eq(0).all() and out[:, 0].eq(0).all()
