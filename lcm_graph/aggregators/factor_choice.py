@@ -24,8 +24,7 @@ class FactorChoice(nn.Module):
        without it. The price rises from little, so those that are missed least close first, and the
        last one is free: however small the loss, the one that is missed most stays.
     3. From then on the gates are constant: those that were open more often than not are open for
-       all sets, the others are closed. Nothing is shut at random any more, which would drown what
-       is left to learn.
+       all sets, the others are closed, and nothing is shut at random any more.
 
     Args:
         costs: of each factor's open gate, in units of ``weight``.
@@ -70,9 +69,8 @@ class FactorChoice(nn.Module):
     def loss(self) -> Tensor:
         """What open gates cost."""
         likely = self.gates.open_probability()
-        most = likely.topk(min(2, len(likely)))
-        place = torch.arange(len(likely), device=likely.device)
-        is_last = (place == most.indices[0]) & (most.values[1:] < 0.5).all()
+        is_open = self.gates.is_open()
+        is_last = is_open & (is_open.sum() == 1)
         costs = torch.where(is_last, 0, likely.new_tensor(self.costs))
         done = (self.calls - self.warmup) / max(self.choice, 1)
         weight = self.weight * LOWEST ** (1 - done / RISE).clamp_min(0)

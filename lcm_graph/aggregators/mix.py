@@ -24,6 +24,7 @@ from lcm_graph.monoids import (
     SlotSelection,
     Sum,
 )
+from lcm_graph.monoids.reset import reset_modules
 from lcm_graph.reduce import FoldPlan
 
 COSTS = {"statistics": 2.0, "learned": 3.0, "sums": 5.0}
@@ -181,9 +182,7 @@ class MixAggregation(TreeAggregation):
     def reset_parameters(self) -> None:
         super().reset_parameters()
         self.monoid.reset_parameters()
-        for layer in self.read_statistics:
-            if isinstance(layer, nn.Linear):
-                layer.reset_parameters()
+        reset_modules(self.read_statistics)
         self.factor_choice.reset_parameters()
         self.number_gates.reset_parameters()
 
