@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import lcm_graph.datasets.molecules as molecules_module
+import lcm_graph.datasets.molecules.molecules as molecules_module
 from lcm_graph import cli
 from lcm_graph.cli import main
 from lcm_graph.training import Training

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
-from tests.datasets.archives import write_dependencies, write_files, write_tu
-from tests.datasets.idx import write_mnist
+from tests.datasets.graphs.archives import write_dependencies, write_files, write_tu
+from tests.datasets.sets.idx import write_mnist
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from lcm_graph.datasets import SET_FUNCTIONS, SetFunction, set_function
-from lcm_graph.datasets.integer_sets import with_defaults
+from lcm_graph.datasets.sets.integer_sets import with_defaults
 from lcm_graph.study.subjects import SUBJECTS
 from lcm_graph.training.loop import KEEP, OPTIMIZERS, SCHEDULES
 

@@ -10,7 +10,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import degree as node_degree
 
 from lcm_graph.aggregators import aggregation_by_name
-from lcm_graph.datasets.ogb_import import import_ogb
+from lcm_graph.datasets.molecules.ogb_import import import_ogb
 from lcm_graph.training.models.parts import BatchNorm, to_width
 
 

@@ -15,7 +15,7 @@ from lcm_graph.training import (
     TokenSetTask,
     fit,
 )
-from tests.datasets.archives import write_dependencies, write_files, write_tu
+from tests.datasets.graphs.archives import write_dependencies, write_files, write_tu
 
 
 class Table(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.random_sets import RandomSets
-from lcm_graph.datasets.set_batch import to_bits
-from lcm_graph.datasets.set_functions import SetFunction, set_function
-from lcm_graph.datasets.set_sampling import check_sampling, draw_values
+from lcm_graph.datasets.sets.random_sets import RandomSets
+from lcm_graph.datasets.sets.set_batch import to_bits
+from lcm_graph.datasets.sets.set_functions import SetFunction, set_function
+from lcm_graph.datasets.sets.set_sampling import check_sampling, draw_values
 
 
 class IntegerSets(RandomSets):

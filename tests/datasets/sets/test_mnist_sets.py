@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lcm_graph.datasets import MNIST_FUNCTIONS, MNISTSets
-from tests.datasets.idx import write_mnist
+from tests.datasets.sets.idx import write_mnist
 
 
 @pytest.fixture

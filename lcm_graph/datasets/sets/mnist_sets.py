@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.mnist_raw import load_mnist
-from lcm_graph.datasets.random_sets import RandomSets
-from lcm_graph.datasets.set_functions import SetFunction, set_function
+from lcm_graph.datasets.sets.mnist_raw import load_mnist
+from lcm_graph.datasets.sets.random_sets import RandomSets
+from lcm_graph.datasets.sets.set_functions import SetFunction, set_function
 
 _DIGIT_BITS = 4
 

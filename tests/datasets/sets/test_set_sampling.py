@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import lcm_graph.datasets.set_sampling as set_sampling
+import lcm_graph.datasets.sets.set_sampling as set_sampling
 from lcm_graph.datasets import SAMPLINGS, draw_values
 
 

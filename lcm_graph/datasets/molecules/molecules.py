@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.ogb_import import import_ogb
-from lcm_graph.datasets.ogb_raw import check_complete, fetch, first_damaged
+from lcm_graph.datasets.molecules.ogb_import import import_ogb
+from lcm_graph.datasets.molecules.ogb_raw import check_complete, fetch, first_damaged
 
 BUNDLED = "ogbg-molfreesolv"  #: the data set shipped with the package
 _BUNDLED_ROOT = Path(__file__).parent / "data"

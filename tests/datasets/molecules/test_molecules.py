@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-import lcm_graph.datasets.molecules as molecules_module
+import lcm_graph.datasets.molecules.molecules as molecules_module
 from lcm_graph.datasets import load_molecules
-from lcm_graph.datasets.ogb_import import import_ogb
-from lcm_graph.datasets.ogb_raw import fetch
+from lcm_graph.datasets.molecules.ogb_import import import_ogb
+from lcm_graph.datasets.molecules.ogb_raw import fetch
 
 pytest.importorskip("ogb", reason="the extra 'ogb' is not installed")
 

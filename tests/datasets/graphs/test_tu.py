@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lcm_graph.datasets import FOLDS, load_tu_graphs
-from tests.datasets.archives import write_tu
+from tests.datasets.graphs.archives import write_tu
 
 
 def test_graphs(tmp_path):

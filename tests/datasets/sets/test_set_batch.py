@@ -3,7 +3,7 @@
 import torch
 
 from lcm_graph.datasets import SetBatch
-from lcm_graph.datasets.set_batch import to_bits
+from lcm_graph.datasets.sets.set_batch import to_bits
 
 
 def test_to_bits():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.set_batch import to_bits
+from lcm_graph.datasets.sets.set_batch import to_bits
 
 ANSWERS = ("bits", "class", "real")
 REL_TOLERANCE, ABS_TOLERANCE = 0.05, 0.005

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lcm_graph.datasets import load_debian_dependencies, load_debian_files
-from tests.datasets.archives import write_dependencies, write_files
+from tests.datasets.graphs.archives import write_dependencies, write_files
 
 
 def test_dependencies(tmp_path):

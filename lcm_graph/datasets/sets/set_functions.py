@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.answers import check_answer
-from lcm_graph.datasets.set_sampling import check_sampling, check_whole
+from lcm_graph.datasets.sets.answers import check_answer
+from lcm_graph.datasets.sets.set_sampling import check_sampling, check_whole
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from lcm_graph.datasets.graph_labels import graph_labels, node_labels
-from lcm_graph.datasets.random_graphs import random_graph
+from lcm_graph.datasets.graphs.graph_labels import graph_labels, node_labels
+from lcm_graph.datasets.graphs.random_graphs import random_graph
 
 GRAPHS = {
     "path": nx.path_graph(5),

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from lcm_graph.datasets.archives import read_arrays
-from lcm_graph.datasets.graph_labels import graph_labels, node_labels
-from lcm_graph.datasets.random_graphs import random_graph
+from lcm_graph.datasets.graphs.archives import read_arrays
+from lcm_graph.datasets.graphs.graph_labels import graph_labels, node_labels
+from lcm_graph.datasets.graphs.random_graphs import random_graph
 
 MULTITASK_FILE = "pna_multitask_seed1234.npz"
 MULTITASK_SIZES = {"train": range(15, 25), "valid": range(15, 20), "test": range(15, 20)}
@@ -38,7 +38,7 @@ def multitask_graphs(sizes: Iterable[int], num_graphs: int, seed: int) -> list[D
     Returns:
         Graphs with float32 ``x [N, 2]`` (1 at one node, the source of the shortest paths, and a
         number drawn from [0, 1]), ``edge_index [2, E]`` in both directions, ``y [N, 3]`` and
-        ``graph_y [1, 3]``, see :mod:`lcm_graph.datasets.graph_labels`. Labels are raw; the
+        ``graph_y [1, 3]``, see :mod:`lcm_graph.datasets.graphs.graph_labels`. Labels are raw; the
         benchmark divides them by the largest of the training set.
 
     Raises:

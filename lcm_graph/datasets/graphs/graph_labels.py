@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lcm_graph.datasets.graph_packages import import_csgraph
+from lcm_graph.datasets.graphs.graph_packages import import_csgraph
 
 NODE_LABELS = ("shortest_path", "eccentricity", "laplacian")
 GRAPH_LABELS = ("connected", "diameter", "spectral_radius")

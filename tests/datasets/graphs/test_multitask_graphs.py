@@ -16,8 +16,8 @@ from lcm_graph.datasets import (
     load_multitask_graphs,
     multitask_graphs,
 )
-from lcm_graph.datasets.graph_labels import graph_labels, node_labels
-from lcm_graph.datasets.multitask_graphs import MULTITASK_FILE
+from lcm_graph.datasets.graphs.graph_labels import graph_labels, node_labels
+from lcm_graph.datasets.graphs.multitask_graphs import MULTITASK_FILE
 
 stats = pytest.importorskip("scipy.stats", reason="the extra 'graphs' is not installed")
 

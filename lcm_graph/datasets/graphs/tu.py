@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from lcm_graph.datasets.archives import read_arrays
+from lcm_graph.datasets.graphs.archives import read_arrays
 
 FOLDS = 10
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.answers import best_constant, encode
-from lcm_graph.datasets.integer_sets import with_defaults
-from lcm_graph.datasets.random_sets import check_sizes
-from lcm_graph.datasets.set_batch import SetBatch, to_bits
-from lcm_graph.datasets.set_functions import SetFunction
-from lcm_graph.datasets.set_sampling import check_whole, draw_values
+from lcm_graph.datasets.sets.answers import best_constant, encode
+from lcm_graph.datasets.sets.integer_sets import with_defaults
+from lcm_graph.datasets.sets.random_sets import check_sizes
+from lcm_graph.datasets.sets.set_batch import SetBatch, to_bits
+from lcm_graph.datasets.sets.set_functions import SetFunction
+from lcm_graph.datasets.sets.set_sampling import check_whole, draw_values
 
 
 class SetStream:

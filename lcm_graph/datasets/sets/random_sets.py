@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lcm_graph.datasets.answers import best_constant, encode
-from lcm_graph.datasets.set_batch import SetBatch
-from lcm_graph.datasets.set_functions import SetFunction
-from lcm_graph.datasets.set_sampling import MAX_SEED, check_whole
+from lcm_graph.datasets.sets.answers import best_constant, encode
+from lcm_graph.datasets.sets.set_batch import SetBatch
+from lcm_graph.datasets.sets.set_functions import SetFunction
+from lcm_graph.datasets.sets.set_sampling import MAX_SEED, check_whole
 
 
 class RandomSets(ABC):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from lcm_graph.datasets.archives import read_arrays
+from lcm_graph.datasets.graphs.archives import read_arrays
 
 
 def load_debian_dependencies(root: str | os.PathLike[str]) -> Data:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lcm_graph.datasets.mnist_raw import load_mnist
-from tests.datasets.idx import idx_bytes, write_mnist
+from lcm_graph.datasets.sets.mnist_raw import load_mnist
+from tests.datasets.sets.idx import idx_bytes, write_mnist
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

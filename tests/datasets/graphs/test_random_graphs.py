@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcm_graph.datasets import FAMILIES, random_graph
-from lcm_graph.datasets.random_graphs import _DRAW, toggle_edges
+from lcm_graph.datasets.graphs.random_graphs import _DRAW, toggle_edges
 
 networkx = pytest.importorskip("networkx", reason="the extra 'graphs' is not installed")
 

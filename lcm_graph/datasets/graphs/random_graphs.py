@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lcm_graph.datasets.graph_packages import import_networkx
+from lcm_graph.datasets.graphs.graph_packages import import_networkx
 
 Adjacency = NDArray[np.bool_]  # [N, N], symmetric, without loops
 
