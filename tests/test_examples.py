@@ -14,7 +14,13 @@ import pytest
 import torch
 
 from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
-from tests.datasets.graphs.archives import write_dependencies, write_files, write_tu
+from tests.datasets.graphs.archives import (
+    write_arxiv,
+    write_dependencies,
+    write_files,
+    write_planetoid,
+    write_tu,
+)
 from tests.datasets.sets.idx import write_mnist
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -73,6 +79,17 @@ def test_pna_multitask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_molecules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
     results = run_example("ogb/mol.py", [*AGGR, *more], tmp_path, monkeypatch)
     assert all(run["test"] > 0 for (run,) in results.values())
+
+
+@pytest.mark.parametrize("dataset", ["Cora", "ogbn-arxiv"])
+def test_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    write_planetoid(tmp_path, "Cora")
+    write_arxiv(tmp_path)
+    arguments = ["--root", str(tmp_path), "--dataset", dataset, "--aggr", "pna", "lcm"]
+    results = run_example(
+        "ogb/node.py", [*arguments, "--parts", "2"], tmp_path / "out", monkeypatch
+    )
+    assert all(0 <= run["test"] <= 1 and run["peak_mib"] >= 0 for (run,) in results.values())
 
 
 @pytest.mark.parametrize("task", ["deps", "files"])

@@ -4,6 +4,7 @@ Only :mod:`lcm_graph.training`, :mod:`lcm_graph.study` and the command line impo
 OGB, networkx and scipy are imported on first use only.
 """
 
+from lcm_graph.datasets.graphs import CITATIONS as CITATIONS
 from lcm_graph.datasets.graphs import FAMILIES as FAMILIES
 from lcm_graph.datasets.graphs import FOLDS as FOLDS
 from lcm_graph.datasets.graphs import GRAPH_LABELS as GRAPH_LABELS
@@ -11,6 +12,7 @@ from lcm_graph.datasets.graphs import MULTITASK_COUNTS as MULTITASK_COUNTS
 from lcm_graph.datasets.graphs import MULTITASK_SIZES as MULTITASK_SIZES
 from lcm_graph.datasets.graphs import NODE_LABELS as NODE_LABELS
 from lcm_graph.datasets.graphs import TokenSets as TokenSets
+from lcm_graph.datasets.graphs import load_citations as load_citations
 from lcm_graph.datasets.graphs import load_debian_dependencies as load_debian_dependencies
 from lcm_graph.datasets.graphs import load_debian_files as load_debian_files
 from lcm_graph.datasets.graphs import load_multitask_graphs as load_multitask_graphs

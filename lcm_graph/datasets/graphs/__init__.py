@@ -1,5 +1,7 @@
 """Graphs: random ones and their labels, discussions, packages and their files."""
 
+from lcm_graph.datasets.graphs.citations import CITATIONS as CITATIONS
+from lcm_graph.datasets.graphs.citations import load_citations as load_citations
 from lcm_graph.datasets.graphs.debian import TokenSets as TokenSets
 from lcm_graph.datasets.graphs.debian import load_debian_dependencies as load_debian_dependencies
 from lcm_graph.datasets.graphs.debian import load_debian_files as load_debian_files

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 
 def write_dependencies(folder: Path, num_nodes: int = 60, num_classes: int = 3) -> None:
@@ -70,3 +72,38 @@ def write_tu(folder: Path, name: str, num_graphs: int = 40) -> None:
         y=np.where(np.arange(num_graphs) % 2, 5, 2).astype(np.int8),
         fold=fold,
     )
+
+
+def write_planetoid(folder: Path, name: str, num_nodes: int = 700, num_classes: int = 3) -> None:
+    """Files ``ind.*``: a ring, whose nodes tell their class; the last hundred are tested."""
+    raw = folder / name / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    y = np.eye(num_classes, dtype=np.int32)[rng.integers(num_classes, size=num_nodes)]
+    known, tested = num_nodes - 100, rng.permutation(np.arange(num_nodes - 100, num_nodes))
+    parts = {"": np.arange(10 * num_classes), "all": np.arange(known), "t": tested}
+    ring = {node: [(node - 1) % num_nodes, (node + 1) % num_nodes] for node in range(num_nodes)}
+    contents: dict[str, object] = {"graph": ring}
+    for prefix, nodes in parts.items():
+        contents[f"{prefix}x"] = csr_matrix(y[nodes].astype(np.float32))
+        contents[f"{prefix}y"] = y[nodes]
+    for part, content in contents.items():
+        (raw / f"ind.{name.lower()}.{part}").write_bytes(pickle.dumps(content))
+    np.savetxt(raw / f"ind.{name.lower()}.test.index", tested, fmt="%d")
+
+
+def write_arxiv(folder: Path, num_nodes: int = 50) -> None:
+    """``ogbn_arxiv``: a path, whose nodes tell their class; split into thirds."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(4, size=num_nodes)
+    nodes = np.arange(num_nodes)
+    tables = {
+        "raw/edge": np.stack([nodes[1:], nodes[:-1]], 1),
+        "raw/node-feat": np.eye(4)[label],
+        "raw/node-label": label,
+        **{f"split/time/{s}": nodes[i::3] for i, s in enumerate(("train", "valid", "test"))},
+    }
+    for name, table in tables.items():
+        path = folder / "ogbn_arxiv" / f"{name}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savetxt(path, table, fmt="%g", delimiter=",")
