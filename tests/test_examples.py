@@ -130,3 +130,19 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     one, two = losses
     assert one[-1] < 0.9 * one[0]
     assert ((one - two).abs() / one.abs()).max() <= 1e-5
+
+
+def test_lightning_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    script = str(EXAMPLES / "lightning_molecules.py")
+    for epochs in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, script, "--smoke", "--epochs", epochs, "--out", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "test_rmse" in done.stdout
+    assert "Restored all states from the checkpoint" in done.stderr
+    last = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert last["global_step"] == 2 * 9  # of two epochs
