@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch_geometric.data import Data
-from torch_geometric.utils import degree
+from torch_geometric.nn import PNAConv
 
 from lcm_graph.datasets import load_debian_dependencies, load_debian_files
 from lcm_graph.training import (
@@ -60,7 +60,7 @@ def prepare(
         classifier = TokenSetClassifier(aggr, sets.num_tokens, sets.num_classes, hidden)
         return classifier, TokenSetTask(sets, split(torch.arange(len(sets.y))), batch_size=256)
     data = both_ways(load_debian_dependencies(root))
-    degrees = torch.bincount(degree(data.edge_index[1], data.num_nodes).long())
+    degrees = PNAConv.get_degree_histogram([data])
     torch.manual_seed(seed)
     model = NodeGNN(
         aggr,

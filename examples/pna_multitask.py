@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch_geometric.data import Data
-from torch_geometric.utils import degree
+from torch_geometric.nn import PNAConv
 
 from lcm_graph.datasets import (
     MULTITASK_COUNTS,
@@ -68,9 +68,9 @@ def train(
     """One run: errors at the best validation epoch."""
     graphs = load(root, larger, graphs_each, share)
     task = MultitaskTask(graphs, batch_size=batch_size)
-    degrees = torch.cat([degree(graph.edge_index[1]) for graph in graphs["train"]]).long()
+    degrees = PNAConv.get_degree_histogram(graphs["train"])
     torch.manual_seed(seed)
-    model = MultitaskGNN(aggr, hidden, towers, degree=torch.bincount(degrees))
+    model = MultitaskGNN(aggr, hidden, towers, degree=degrees)
     found = fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)
     beyond = {}
     for split in list(graphs)[3:]:

@@ -19,6 +19,7 @@ from lcm_graph import __version__
 from lcm_graph.aggregators import AGGREGATIONS
 from lcm_graph.study.cli import add_study
 from lcm_graph.training import (
+    MOLECULE_CONVS,
     Generalisation,
     MoleculeRun,
     SetModel,
@@ -126,9 +127,11 @@ def _parser() -> argparse.ArgumentParser:
     training(sub, epochs=10, hidden=128, batch_size=128, lr=2e-3, schedule="one_cycle")
 
     sub = command("train", _train, "train on one of OGB's molecule data sets, by OGB's conventions")
-    sub.set_defaults(out=None, folder=lambda chosen: f"{chosen.dataset}-{chosen.aggr}")
+    sub.set_defaults(out=None, folder=_train_folder)
     sub.add_argument("dataset", metavar="DATASET", help="OGB's name, e.g. ogbg-molhiv")
     sub.add_argument("--aggr", default="lcm", help=f"one of {', '.join(AGGREGATIONS)}")
+    sub.add_argument("--readout", help="aggregation of a graph's nodes, if not --aggr as well")
+    sub.add_argument("--conv", default="gin", choices=MOLECULE_CONVS, help="kind of layer")
     sub.add_argument("--root", type=Path, help="folder that holds the data set's folder")
     sub.add_argument("--download", action="store_true", help="download the data set if absent")
     sub.add_argument("--runs", type=int, default=10, help="runs, with seeds from --seed on")
@@ -144,12 +147,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _train_folder(chosen: argparse.Namespace) -> str:
+    model = [chosen.aggr]
+    if chosen.readout not in (None, chosen.aggr):
+        model.append(chosen.readout)
+    if chosen.conv != "gin":
+        model.append(chosen.conv)
+    return "-".join([chosen.dataset, *model])
+
+
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what would only fail after minutes of training."""
-    names = getattr(arguments, "aggr", [])
-    for name in [names] if isinstance(names, str) else names:
-        if name not in AGGREGATIONS:
-            raise ValueError(f"--aggr must be one of {', '.join(AGGREGATIONS)} (got {name!r})")
+    for option in ("aggr", "readout"):
+        names = getattr(arguments, option, None) or []
+        for name in [names] if isinstance(names, str) else names:
+            if name not in AGGREGATIONS:
+                known = ", ".join(AGGREGATIONS)
+                raise ValueError(f"--{option} must be one of {known} (got {name!r})")
     for option in (
         "runs",
         "hidden",
@@ -259,6 +273,8 @@ def _train(arguments: argparse.Namespace) -> None:
         arguments.runs,
         num_layers=arguments.num_layers,
         dropout=arguments.dropout,
+        conv=arguments.conv,
+        readout=arguments.readout,
         out=arguments.out,
         resume=arguments.resume,
         jobs=arguments.jobs,
@@ -276,6 +292,8 @@ def _train_runs(
     *,
     num_layers: int,
     dropout: float,
+    conv: str = "gin",
+    readout: str | None = None,
     out: Path | None = None,
     resume: bool = False,
     jobs: int = 1,
@@ -285,7 +303,8 @@ def _train_runs(
     for seed in range(training.seed, training.seed + runs):
         checkpoint = None if out is None else out / f"{aggr}-seed{seed}.pt"
         settings = replace(training, seed=seed)
-        calls.append((molecules, aggr, settings, num_layers, dropout, checkpoint, resume))
+        model = (num_layers, dropout, conv, readout)
+        calls.append((molecules, aggr, settings, *model, checkpoint, resume))
     for run in run_all(train_molecules, calls, jobs=jobs, epochs=runs * training.epochs):
         tqdm.write(
             f"  {aggr}, seed {run.seed}: validation {run.valid:.4f}, test {run.test:.4f} "

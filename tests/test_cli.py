@@ -10,7 +10,8 @@ import torch
 import lcm_graph.datasets.molecules.molecules as molecules_module
 from lcm_graph import cli
 from lcm_graph.cli import main
-from lcm_graph.training import Training
+from lcm_graph.training import MoleculeGNN, Training
+from lcm_graph.training.experiments import count_parameters
 
 for extra in ("ogb", "matplotlib", "tabulate"):
     pytest.importorskip(extra)
@@ -80,6 +81,19 @@ def test_train_runs_seeds_and_resumes(tmp_path, capsys):
     assert main([*arguments, "--resume", "--lr", "0.5"]) == 2
     error = capsys.readouterr().err
     assert "cannot resume from" in error and "lr was 0.001 there and is 0.5 now" in error
+
+
+def test_train_with_other_layers_and_another_readout(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*FREESOLV, "--runs", "1", "--aggr", "pna", "--readout", "lcm", "--conv", "gcn"]
+    assert main(arguments) == 0
+    found = results(tmp_path / "out" / "ogbg-molfreesolv-pna-lcm-gcn")
+    (run,) = found["results"]["molecules"]["pna"]["runs"]
+    degree = torch.tensor([0, 1, 2])
+    model = MoleculeGNN("pna", 8, 1, readout="lcm", conv="gcn", degree=degree)
+    assert run["parameters"] == count_parameters(model)
+    assert main([*arguments, "--readout", "most"]) == 2
+    assert "--readout must be one of sum, mean, " in capsys.readouterr().err
 
 
 def test_train_with_a_root_of_one_s_own(tmp_path):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch_geometric.utils import degree
+from torch_geometric.nn import PNAConv
 
 from lcm_graph.aggregators import AGGREGATIONS
 from lcm_graph.datasets import load_molecules
@@ -44,9 +44,6 @@ def train(
 ) -> dict[str, Any]:
     """One run: OGB's metric at the best validation epoch."""
     molecules = load_molecules(dataset, root)
-    degrees = [
-        degree(graph.edge_index[1], graph.num_nodes).long() for graph in molecules.subset("train")
-    ]
     torch.manual_seed(seed)
     model = MoleculeGNN(
         aggr,
@@ -56,7 +53,7 @@ def train(
         dropout,
         readout,
         conv,
-        torch.bincount(torch.cat(degrees)),
+        PNAConv.get_degree_histogram(molecules.subset("train")),
     )
     task = MoleculeTask(molecules, batch_size=batch_size)
     return fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
-from torch_geometric.nn import SAGEConv
-from torch_geometric.utils import degree
+from torch_geometric.nn import PNAConv, SAGEConv
 
 from lcm_graph.aggregators import aggregation_by_name
 from lcm_graph.datasets import CITATIONS, load_citations
@@ -78,7 +77,7 @@ def train(
 ) -> dict[str, Any]:
     """One run: accuracy at the best validation epoch."""
     data, split = load_citations(dataset, root)
-    degrees = torch.bincount(degree(data.edge_index[1], data.num_nodes).long())
+    degrees = PNAConv.get_degree_histogram([data])
     num_classes = int(data.y.max()) + 1
     torch.manual_seed(seed)
     model = SAGE(aggr, data.num_features, hidden, layers, num_classes, dropout, degrees)

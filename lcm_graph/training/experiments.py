@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch_geometric.nn import PNAConv
 
 from lcm_graph.datasets import IntegerSets, Molecules
 from lcm_graph.training.loop import fit
@@ -129,6 +130,8 @@ def train_molecules(
     training: Training,
     num_layers: int = 3,
     dropout: float = 0.0,
+    conv: str = "gin",
+    readout: str | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> MoleculeRun:
@@ -142,6 +145,9 @@ def train_molecules(
             num_layers=num_layers,
             num_tasks=molecules.num_tasks,
             dropout=dropout,
+            readout=readout,
+            conv=conv,
+            degree=PNAConv.get_degree_histogram(molecules.subset("train")),
         )
     result = fit(
         model,
