@@ -157,6 +157,22 @@ def ranks(study: Study) -> str:
     return "\n\n".join(parts)
 
 
+def best(study: Study) -> str:
+    """The mix beside the best of the others, task by task, at each size that is ranked."""
+    results = study["results"]
+    sizes = [str(size) for size in study["settings"]["rank_sizes"]]
+    rows = [["task", *(head for size in sizes for head in (f"mix, n = {size}", "best other"))]]
+    for task, subjects in results["accuracy"].items():
+        cells = []
+        for size in sizes:
+            lines = {name: line[size] for name, line in subjects.items() if line.get(size)}
+            mix = lines.pop("mix")
+            first = max(lines, key=lambda name: statistics.fmean(lines[name]))
+            cells += [mean_std(mix), f"{mean_std(lines[first])} (`{first}`)"]
+        rows.append([task, *cells])
+    return _table(rows)
+
+
 def costs(study: Study) -> str:
     """Parameters, and seconds of training."""
     runs: dict[str, list[dict[str, Any]]] = {}
@@ -179,6 +195,7 @@ BLOCKS: dict[str, Callable[[Study], str]] = {
     "accuracy": accuracy,
     "associativity": associativity,
     "ranks": ranks,
+    "best": best,
     "costs": costs,
 }
 
