@@ -87,7 +87,6 @@ def main() -> None:
         aggr=["sum", "max", "pna", "gru", "lcm", "lcm-assoc"],
         runs=3,
         epochs=60,
-        out="out/pna_multitask",
     )
     parser.add_argument("--root", help="folder of pna_multitask_seed1234.npz")
     parser.add_argument("--hidden", type=int, default=32, help="size of node states")
@@ -120,7 +119,7 @@ def main() -> None:
         **{name: label(name) for name in LABELS},
         **{f"{size}-{size + 4}": larger(f"{size}-{size + 4}") for size in settings["larger"]},
     }
-    compare(train, args, settings, columns)
+    compare(train, args, settings, columns, name="pna_multitask")
 
 
 if __name__ == "__main__":

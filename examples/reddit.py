@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch_geometric.data import Data
 
 from lcm_graph.datasets import FOLDS, load_tu_graphs
 from lcm_graph.training import (
@@ -21,6 +22,16 @@ from lcm_graph.training import (
     comparison_parser,
     fit_and_test,
 )
+
+
+def split_fold(graphs: list[Data], fold: int) -> dict[str, list[Data]]:
+    """Fold ``fold`` to test, the one after it to choose by, the others to learn from."""
+    valid = (fold + 1) % FOLDS
+    return {
+        "train": [graph for graph in graphs if graph.fold not in (fold, valid)],
+        "valid": [graph for graph in graphs if graph.fold == valid],
+        "test": [graph for graph in graphs if graph.fold == fold],
+    }
 
 
 def train(
@@ -37,12 +48,7 @@ def train(
 ) -> dict[str, Any]:
     """One fold: accuracy at the best validation epoch."""
     graphs = load_tu_graphs(dataset, root)
-    test, valid = seed % FOLDS, (seed + 1) % FOLDS
-    split = {
-        "train": [graph for graph in graphs if graph.fold not in (test, valid)],
-        "valid": [graph for graph in graphs if graph.fold == valid],
-        "test": [graph for graph in graphs if graph.fold == test],
-    }
+    split = split_fold(graphs, seed % FOLDS)
     torch.manual_seed(seed)
     classes = 1 + max(int(graph.y) for graph in graphs)
     model = GraphClassifier(aggr, classes, hidden, layers)
@@ -52,9 +58,7 @@ def train(
 
 def main() -> None:
     """Compare readouts."""
-    parser = comparison_parser(
-        __doc__, aggr=["sum", "gru", "lcm"], runs=FOLDS, epochs=20, out="out/reddit"
-    )
+    parser = comparison_parser(__doc__, aggr=["sum", "gru", "lcm"], runs=FOLDS, epochs=20)
     parser.add_argument("--root", required=True, help="folder of the data set's archive")
     parser.add_argument("--dataset", default="REDDIT-BINARY", help="name of the archive")
     parser.add_argument("--hidden", type=int, default=32, help="size of node states")
@@ -70,6 +74,7 @@ def main() -> None:
         args,
         {name: getattr(args, name) for name in names},
         COLUMNS,
+        name=f"readouts-{args.dataset}",
     )
 
 

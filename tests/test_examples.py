@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
+from lcm_graph.datasets import (
+    FOLDS,
+    GRAPH_LABELS,
+    NODE_LABELS,
+    load_debian_dependencies,
+    load_debian_files,
+    load_tu_graphs,
+)
 from tests.datasets.graphs.archives import (
     write_arxiv,
     write_dependencies,
@@ -56,11 +63,15 @@ def run_example(
 ) -> dict[str, Any]:
     """Run an example's smoke version, and again, from what it has kept; its results."""
     monkeypatch.setattr(sys, "argv", [name, *arguments, "--smoke", "--out", str(out)])
+    written = []
     for _ in range(2):
         runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        written.append({path: path.stat().st_mtime_ns for path in out.glob("runs/*")})
+    assert written[0] and written[0] == written[1]
     content: dict[str, Any] = json.loads((out / "results.json").read_text())
     assert content["command"][0] == "python" and content["command"][1].endswith(name)
-    results: dict[str, Any] = content["results"]
+    results: dict[str, Any] = content["results"]["runs"]
+    assert all(run["step_mib"] >= 0 and run["best_epoch"] == 1 for (run,) in results.values())
     return results
 
 
@@ -89,7 +100,7 @@ def test_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) ->
     results = run_example(
         "ogb/node.py", [*arguments, "--parts", "2"], tmp_path / "out", monkeypatch
     )
-    assert all(0 <= run["test"] <= 1 and run["peak_mib"] >= 0 for (run,) in results.values())
+    assert all(0 <= run["test"] <= 1 for (run,) in results.values())
 
 
 @pytest.mark.parametrize("task", ["deps", "files"])
@@ -98,7 +109,29 @@ def test_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> N
     write_files(tmp_path)
     arguments = ["--root", str(tmp_path), "--task", task, *AGGR]
     results = run_example("debian.py", arguments, tmp_path / "out", monkeypatch)
-    assert all(0 <= run["test"] <= 1 and run["peak_mib"] >= 0 for (run,) in results.values())
+    assert all(0 <= run["test"] <= 1 for (run,) in results.values())
+    assert len({run["commonest"] for (run,) in results.values()}) == 1
+
+
+def test_debian_is_split_by_sources(tmp_path: Path) -> None:
+    write_dependencies(tmp_path)
+    write_files(tmp_path)
+    script = runpy.run_path(str(EXAMPLES / "debian.py"))
+    data, sets = load_debian_dependencies(tmp_path), load_debian_files(tmp_path)
+    parts = script["split"](data.source)
+    assert sorted(torch.cat(list(parts.values())).tolist()) == list(range(60))
+    sources = [set(data.source[part].tolist()) for part in parts.values()]
+    assert [len(some) for some in sources] == [12, 4, 4] and len(set.union(*sources)) == 20
+    contents = [frozenset(some.tolist()) for some in sets.tokens.split(sets.ptr.diff().tolist())]
+    lost = 0
+    for seed in range(20):  # the last set is the second one, and mostly in another part
+        script["split"].__globals__["SPLIT_SEED"] = seed
+        parts = script["split_sets"](sets)
+        learned = {contents[number] for number in parts["train"].tolist()}
+        asked = torch.cat([parts["valid"], parts["test"]]).tolist()
+        assert not learned & {contents[number] for number in asked}
+        lost += len(contents) - len(parts["train"]) - len(asked)
+    assert 0 < lost < 20 * 5
 
 
 def test_reddit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +139,13 @@ def test_reddit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--root", str(tmp_path), "--dataset", "STARS", *AGGR]
     results = run_example("reddit.py", arguments, tmp_path / "out", monkeypatch)
     assert all(0 <= run["test"] <= 1 for (run,) in results.values())
+    split_fold = runpy.run_path(str(EXAMPLES / "reddit.py"))["split_fold"]
+    graphs = load_tu_graphs("STARS", tmp_path)
+    for fold in range(FOLDS):
+        parts = split_fold(graphs, fold)
+        folds = {name: {graph.fold for graph in part} for name, part in parts.items()}
+        others = {*range(-1, FOLDS)} - {fold, (fold + 1) % FOLDS}  # -1: in no fold, always learned
+        assert folds == {"train": others, "valid": {(fold + 1) % FOLDS}, "test": {fold}}
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")

@@ -62,7 +62,7 @@ def train(
 def main() -> None:
     """Compare aggregations on one data set."""
     parser = comparison_parser(
-        __doc__, aggr=["sum", "pna", "gru", "lcm", "mix"], runs=10, epochs=50, out="out/mol"
+        __doc__, aggr=["sum", "pna", "gru", "lcm", "mix"], runs=10, epochs=50
     )
     parser.add_argument("--dataset", default="ogbg-molfreesolv", help="OGB's name")
     parser.add_argument("--root", help="folder that holds the data set's folder")
@@ -94,6 +94,7 @@ def main() -> None:
         args,
         {name: getattr(args, name) for name in names},
         COLUMNS,
+        name="-".join(["mol", args.dataset, args.conv, *([args.readout] if args.readout else [])]),
     )
 
 

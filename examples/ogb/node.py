@@ -24,7 +24,6 @@ from lcm_graph.training import (
     compare,
     comparison_parser,
     fit_and_test,
-    peak_memory,
 )
 
 
@@ -82,20 +81,13 @@ def train(
     torch.manual_seed(seed)
     model = SAGE(aggr, data.num_features, hidden, layers, num_classes, dropout, degrees)
     task = NodeTask(data, split, parts=parts)
-    with peak_memory(device) as peak:
-        found = fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)
-    return found | {"peak_mib": peak.growth / 2**20}
+    return fit_and_test(model, task, epochs=epochs, lr=lr, seed=seed, device=device)
 
 
 def main() -> None:
     """Compare aggregations on one graph."""
-    parser = comparison_parser(
-        __doc__,
-        aggr=["mean", "max", "pna", "gru", "lcm", "mix"],
-        runs=10,
-        epochs=60,
-        out="out/node",
-    )
+    aggr = ["mean", "max", "pna", "gru", "lcm"]
+    parser = comparison_parser(__doc__, aggr=aggr, runs=10, epochs=60)
     parser.add_argument("--dataset", default="Cora", choices=CITATIONS, help="the graph")
     parser.add_argument("--root", required=True, help="folder that holds the graph's folder")
     parser.add_argument("--hidden", type=int, default=64, help="size of node states")
@@ -111,7 +103,8 @@ def main() -> None:
         train,
         args,
         {name: getattr(args, name) for name in names},
-        COLUMNS | {"peak MiB": lambda result: result["peak_mib"]},
+        COLUMNS,
+        name=f"node-{args.dataset}",
     )
 
 

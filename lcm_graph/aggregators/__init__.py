@@ -2,6 +2,7 @@
 
 from lcm_graph.aggregators.base import FoldAggregation as FoldAggregation
 from lcm_graph.aggregators.by_name import AGGREGATIONS as AGGREGATIONS
+from lcm_graph.aggregators.by_name import BASELINES as BASELINES
 from lcm_graph.aggregators.by_name import aggregation_by_name as aggregation_by_name
 from lcm_graph.aggregators.closed_form import MaxAggregation as MaxAggregation
 from lcm_graph.aggregators.closed_form import MeanAggregation as MeanAggregation
@@ -12,6 +13,7 @@ from lcm_graph.aggregators.explain import explain_message as explain_message
 from lcm_graph.aggregators.fused import FusedMessages as FusedMessages
 from lcm_graph.aggregators.lcm import LCMAggregation as LCMAggregation
 from lcm_graph.aggregators.mix import MixAggregation as MixAggregation
+from lcm_graph.aggregators.mix import plan_choices as plan_choices
 from lcm_graph.aggregators.monoid import MonoidAggregation as MonoidAggregation
 from lcm_graph.aggregators.recurrent import RecurrentAggregation as RecurrentAggregation
 from lcm_graph.aggregators.regularization import regularization as regularization

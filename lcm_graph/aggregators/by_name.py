@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.nn.aggr import Aggregation, DegreeScalerAggregation
 
+from lcm_graph.aggregators import pyg
 from lcm_graph.aggregators.lcm import LCMAggregation
 from lcm_graph.aggregators.mix import MixAggregation
 from lcm_graph.aggregators.monoid import MonoidAggregation
 from lcm_graph.aggregators.recurrent import RecurrentAggregation
 from lcm_graph.monoids import (
     BinaryMLP,
+    Lifted,
     Max,
     Mean,
     Min,
@@ -35,6 +37,11 @@ def _four_slots(channels: int) -> Monoid:
     return SlotSelection(channels, math.gcd(channels, 4))
 
 
+def _lifted(monoid: type[Monoid], channels: int, width: int) -> Aggregation:
+    lift = nn.Sequential(nn.Linear(channels, width), nn.ReLU())
+    return MonoidAggregation(Lifted(lift, monoid(width), channels))
+
+
 _MAKERS: dict[str, Callable[[int, int], Aggregation]] = {
     "sum": lambda i, o: MonoidAggregation(Sum(i)),
     "mean": lambda i, o: MonoidAggregation(Mean(i)),
@@ -44,6 +51,8 @@ _MAKERS: dict[str, Callable[[int, int], Aggregation]] = {
     "softmax": lambda i, o: MonoidAggregation(Softmax(i, learn=True)),
     "topk": lambda i, o: MonoidAggregation(TopK(i, k=2)),
     "pna": lambda i, o: MonoidAggregation(Product(Moments(i), Max(i), Min(i))),
+    "lifted-sum": lambda i, o: _lifted(Sum, i, o),
+    "lifted-max": lambda i, o: _lifted(Max, i, o),
     "gru": lambda i, o: RecurrentAggregation(i, o, cell="gru", order="random"),
     "lstm": lambda i, o: RecurrentAggregation(i, o, cell="lstm", order="random"),
     "rnn": lambda i, o: RecurrentAggregation(i, o, cell="rnn", order="random"),
@@ -56,6 +65,9 @@ _MAKERS: dict[str, Callable[[int, int], Aggregation]] = {
 
 AGGREGATIONS: tuple[str, ...] = tuple(_MAKERS)
 
+BASELINES: dict[str, Callable[[int, int], Aggregation]] = {"pyg-lcm": pyg.lcm, "pyg-gru": pyg.gru}
+"""PyG's own: what they answer depends on the other sets of a batch."""
+
 
 def aggregation_by_name(
     name: str, in_channels: int, out_channels: int, *, degree: Tensor | None = None
@@ -66,10 +78,11 @@ def aggregation_by_name(
     ``in_channels`` or a multiple of it: ask the result for its ``out_channels``. ``"pna"`` is mean,
     std, max and min side by side; with ``degree``, each once for each of the degree scalers
     :data:`SCALERS` (Corso et al., "Principal Neighbourhood Aggregation for Graph Nets", 2020, eq. 5
-    and 8). Other names do not look at ``degree``.
+    and 8). Other names do not look at ``degree``. ``"lifted-sum"`` and ``"lifted-max"`` are these
+    behind the linear layer and ReLU with which ``"lcm"`` begins.
 
     Args:
-        name: one of :data:`AGGREGATIONS`.
+        name: one of :data:`AGGREGATIONS` or :data:`BASELINES`.
         in_channels: size of each element.
         out_channels: size of each output, where the aggregation is free to choose it.
         degree: integers ``[max degree + 1]``, how many nodes of the training set have 0, 1, 2, …
@@ -78,11 +91,12 @@ def aggregation_by_name(
     Raises:
         ValueError: there is no such name.
     """
-    if name not in _MAKERS:
+    make = _MAKERS.get(name) or BASELINES.get(name)
+    if make is None:
         raise ValueError(
             f"'name' of an aggregation must be one of {', '.join(AGGREGATIONS)} (got {name!r})"
         )
-    made = _MAKERS[name](in_channels, out_channels)
+    made = make(in_channels, out_channels)
     if name == "pna" and degree is not None:
         width = len(SCALERS) * int(made.out_channels)
         made = DegreeScalerAggregation(made, list(SCALERS), degree)

@@ -37,6 +37,9 @@ SCALES = {"statistics": 32.0, "maxima": 16.0}
 """What outputs are multiplied by, if not by 1. Means and maxima of a few small numbers lie close
 together, and what is to tell them apart would take long to grow steep enough."""
 
+WARMUP, CHOICE, CALLS = 400, 500, 2048
+"""Calls in training of the first phase, of the second, and of a training that suits these."""
+
 NUMBER_WEIGHT = 1 / 1500
 """What a number's open gate costs, as a part of ``sparsity``."""
 
@@ -59,8 +62,9 @@ class MixAggregation(TreeAggregation):
     :data:`COSTS`). By default that is more than most losses are in all, and then only the one stays
     that is missed most, which is free: lower ``sparsity`` if the task needs several at once.
 
-    Give training several times as many calls as the first two phases take, at a learning rate of
-    0.001 or more: by smaller steps nothing closes. Until the choice is over, evaluation sees all
+    Give training about twice as many calls as the first two phases take, or more, at a learning
+    rate of 0.001 or more: by smaller steps nothing closes. :func:`plan_choices` divides a training
+    of any length. Until the choice is over, evaluation sees all
     factors, as training never does, so keep the last epoch and not the best. A model that calls one
     mix several times in a step gets through the phases as many times as fast. Calls without
     gradients do not count, nor does reentrant checkpointing (``use_reentrant=True``).
@@ -84,8 +88,8 @@ class MixAggregation(TreeAggregation):
         choice: calls in training that it takes; 0: all factors stay.
         factor_dropout: probability that a set does not see a factor while warming up.
         clock_dropout: probability that a set does not see a clock, its cosine and its sine, in
-            training. Without, a decoder may learn an angle as the sum of two clocks', neither of
-            which is a whole fraction of a turn, so that none snaps.
+            training, until the factors are chosen. Without, a decoder may learn an angle as the sum
+            of two clocks', neither of which is a whole fraction of a turn, so that none snaps.
         order: see :class:`FoldAggregation`.
         cached: see :class:`FoldAggregation`.
         **training: see :class:`TreeAggregation`, for the learned operator.
@@ -109,8 +113,8 @@ class MixAggregation(TreeAggregation):
         group: int = 32,
         sums: int = 8,
         sparsity: float = 3.0,
-        warmup: int = 400,
-        choice: int = 500,
+        warmup: int = WARMUP,
+        choice: int = CHOICE,
         factor_dropout: float = 0.5,
         clock_dropout: float = 0.2,
         order: str = "random",
@@ -159,6 +163,17 @@ class MixAggregation(TreeAggregation):
         costs = [COSTS.get(name, 1.0) for name in factors]
         self.factor_choice = FactorChoice(costs, sparsity, warmup, choice, factor_dropout)
         self.number_gates = NumberGates(self.out_channels)
+
+    def plan_choice(self, calls: int) -> None:
+        """Give the first two phases their share of all ``calls`` in training: what the defaults are
+        of :data:`CALLS`. Only before the first call.
+
+        Raises:
+            ValueError: ``calls`` is not a positive integer.
+        """
+        check_channels("calls", calls)
+        self.factor_choice.warmup = WARMUP * calls // CALLS
+        self.factor_choice.choice = CHOICE * calls // CALLS
 
     @property
     def sparsity(self) -> float:
@@ -223,10 +238,11 @@ class MixAggregation(TreeAggregation):
         return torch.cat([SCALES.get(name, 1.0) * part for name, part in parts], dim=-1)
 
     def _drop_clocks(self, rotations: Tensor) -> Tensor:
-        """Dropout of whole clocks: cosines and sines go together."""
+        """Dropout of whole clocks, cosines with their sines, until factors are chosen."""
         both = rotations.unflatten(-1, (2, -1))
         seen = torch.rand_like(both[:, :1], requires_grad=False) >= self.clock_dropout
-        return (both * seen / (1 - self.clock_dropout)).flatten(-2)
+        scales = torch.where(self.factor_choice.has_chosen, 1, seen / (1 - self.clock_dropout))
+        return (both * scales).flatten(-2)
 
     @torch.no_grad()
     def _note_call(self) -> None:
@@ -268,6 +284,18 @@ class MixAggregation(TreeAggregation):
             f"factor_dropout={self.factor_choice.dropout}, clock_dropout={self.clock_dropout}"
             f"{self._settings()})"
         )
+
+
+def plan_choices(model: nn.Module, calls: int) -> None:
+    """:meth:`MixAggregation.plan_choice` for all mixes of a model, if it has any.
+
+    Args:
+        model: calls each of them once a step.
+        calls: steps of the training.
+    """
+    for module in model.modules():
+        if isinstance(module, MixAggregation):
+            module.plan_choice(calls)
 
 
 def _calls(name: str, value: int) -> int:

@@ -14,6 +14,7 @@ from lcm_graph.aggregators import (
     MonoidAggregation,
     RecurrentAggregation,
     aggregation_by_name,
+    pyg,
 )
 from lcm_graph.monoids import (
     AbelianGroup,
@@ -31,7 +32,6 @@ from lcm_graph.monoids import (
     Rotation,
     SlotSelection,
 )
-from lcm_graph.study import pyg
 
 _SLOTS = 4
 
@@ -135,11 +135,11 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "topk": Subject(_named("topk"), note="the two largest of each channel"),
     "pyg-lcm": Subject(
-        lambda bits, hidden: pyg.lcm(hidden),
+        lambda bits, hidden: pyg.lcm(hidden, hidden),
         note="PyG's LCMAggregation",
         batch_elements=2**18,  # all gates of a level at once
     ),
-    "pyg-gru": Subject(lambda bits, hidden: pyg.gru(hidden), note="PyG's GRUAggregation"),
+    "pyg-gru": Subject(lambda bits, hidden: pyg.gru(hidden, hidden), note="PyG's GRUAggregation"),
     "pyg-deepsets": Subject(lambda bits, hidden: pyg.deep_sets(hidden), note="PyG's DeepSets"),
     "pyg-set-transformer": Subject(
         lambda bits, hidden: pyg.set_transformer(hidden),

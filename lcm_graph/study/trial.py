@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lcm_graph.aggregators import plan_choices
 from lcm_graph.datasets import IntegerSets
 from lcm_graph.study.associativity import tree_associativity_error
 from lcm_graph.study.config import StudyConfig, TaskSpec
@@ -32,6 +33,8 @@ def train_and_test(config: StudyConfig, task: TaskSpec, subject: str, seed: int)
     chosen = SUBJECTS[subject]
     train, valid = _sets(config, task, seed)
     model = _model(chosen, train, config.hidden, seed)
+    set_task = SetTask(train, valid, batch_size=config.batch_size)
+    plan_choices(model, config.epochs * set_task.steps_per_epoch)
     watched = next(valid.batches(_WATCHED_SETS))
     history: list[dict[str, Any]] = []
     errors: list[float | None] = []
@@ -46,7 +49,7 @@ def train_and_test(config: StudyConfig, task: TaskSpec, subject: str, seed: int)
     try:
         fitted = fit(
             model,
-            SetTask(train, valid, batch_size=config.batch_size),
+            set_task,
             epochs=config.epochs,
             lr=config.lr,
             optimizer=OPTIMIZERS[config.optimizer],

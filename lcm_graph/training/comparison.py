@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lcm_graph.aggregators import AGGREGATIONS
+from lcm_graph.aggregators import (
+    AGGREGATIONS,
+    BASELINES,
+    MixAggregation,
+    plan_choices,
+    regularization,
+)
 from lcm_graph.training.experiments import count_parameters
 from lcm_graph.training.loop import fit
+from lcm_graph.training.peak_memory import peak_memory
 from lcm_graph.training.protocol import Task
 from lcm_graph.training.report import format_table, mean_std, write_results
 from lcm_graph.training.run_files import run_missing
 
 Results = dict[str, list[dict[str, Any]]]
 
+_FAILURES = (RuntimeError, FloatingPointError, MemoryError)  # of memory, and of training
+
 
 def comparison_parser(
-    description: str | None, *, aggr: Sequence[str], runs: int, epochs: int, out: str
+    description: str | None, *, aggr: Sequence[str], runs: int, epochs: int
 ) -> argparse.ArgumentParser:
     """The options that such scripts share.
 
@@ -31,22 +42,25 @@ def comparison_parser(
         aggr: default of ``--aggr``.
         runs: default of ``--runs``.
         epochs: default of ``--epochs``.
-        out: default of ``--out``.
     """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
+    known = (*AGGREGATIONS, *BASELINES)
     parser.add_argument(
-        "--aggr", nargs="+", default=list(aggr), choices=AGGREGATIONS, metavar="AGGR",
-        help=f"any of {', '.join(AGGREGATIONS)}",
+        "--aggr", nargs="+", default=list(aggr), choices=known, metavar="AGGR",
+        help=f"any of {', '.join(known)}",
     )  # fmt: skip
     parser.add_argument("--runs", type=int, default=runs, help="runs, with seeds 0, 1, …")
     parser.add_argument("--epochs", type=int, default=epochs, help="training epochs")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, a thread each")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--out", type=Path, default=Path(out), help="folder for results")
+    parser.add_argument(
+        "--out", type=Path, default=argparse.SUPPRESS,
+        help="folder for results (default: one in out/, named after what is compared)",
+    )  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     return parser
 
@@ -56,10 +70,14 @@ def compare(
     args: argparse.Namespace,
     settings: Mapping[str, Any],
     columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
+    *,
+    name: str,
 ) -> Results:
     """Run ``function`` for each aggregation and seed, print a table, write ``results.json``.
 
-    Runs that are in ``--out`` already are not run again. Each has one thread.
+    Runs that are in ``--out`` already are not run again; what they ran on stands beside each in
+    ``results.json``. Each has one thread. One that fails, for want of memory or because its loss
+    is no number, has a message for a result, and the others go on.
 
     Args:
         function: called with ``aggr``, ``seed``, ``epochs``, ``device`` and ``settings`` as
@@ -67,16 +85,18 @@ def compare(
         args: what :func:`comparison_parser` gives.
         settings: what else the result follows from.
         columns: heading -> number of a run's result; mean and standard deviation are printed.
+        name: of the folder in ``out/``, if ``--out`` is not given: what runs must not be mixed.
 
     Returns:
-        Aggregation -> results, seed by seed.
+        Aggregation -> results, seed by seed; ``{"failed": message}`` of one that failed.
 
     Raises:
-        ValueError: an option is out of range, or a run in ``--out`` was made with other settings.
+        SystemExit: an option is out of range, or a run in ``--out`` was made with other settings.
     """
     for option in ("runs", "epochs", "jobs"):
         if getattr(args, option) < 1:
-            raise ValueError(f"--{option} must be at least 1 (got {getattr(args, option)})")
+            raise SystemExit(f"--{option} must be at least 1 (got {getattr(args, option)})")
+    out = getattr(args, "out", Path("out", f"{name}-smoke" if args.smoke else name))
     common = {"epochs": args.epochs, "device": args.device, **settings}
     runs = {
         f"{aggr}--{seed}": {"aggr": aggr, "seed": seed, **common}
@@ -84,31 +104,61 @@ def compare(
         for seed in range(args.runs)
     }
 
-    def described(name: str, result: Mapping[str, Any]) -> str:
+    def described(run: str, result: Mapping[str, Any]) -> str:
+        if "failed" in result:
+            return f"  {run}: failed: {result['failed']}"
         found = ", ".join(f"{title} {column(result):.4g}" for title, column in columns.items())
-        return f"  {name}: {found}"
+        return f"  {run}: {found}"
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        done = run_missing(function, runs, args.out / "runs", jobs=args.jobs, describe=described)
+        tried = partial(_tried, function)
+        done = run_missing(tried, runs, out / "runs", jobs=args.jobs, describe=described)
+    except ValueError as error:
+        raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
     finally:
         torch.set_num_threads(threads)
     results: Results = {
-        aggr: [done[f"{aggr}--{seed}"] for seed in range(args.runs)] for aggr in args.aggr
+        aggr: [done[f"{aggr}--{seed}"].result for seed in range(args.runs)] for aggr in args.aggr
     }
-    rows = [
-        [aggr, *(mean_std([column(result) for result in mine]) for column in columns.values())]
-        for aggr, mine in results.items()
-    ]
-    print(format_table(["aggregation", *columns], rows), flush=True)
+    print(format_table(["aggregation", *columns], _rows(results, columns)), flush=True)
     write_results(
-        args.out / "results.json",
+        out / "results.json",
         command=["python", *sys.argv],
         settings={"aggr": args.aggr, "runs": args.runs, "jobs": args.jobs, **common},
-        results=results,
+        results={
+            "runs": results,
+            "environments": {
+                aggr: [done[f"{aggr}--{seed}"].environment for seed in range(args.runs)]
+                for aggr in args.aggr
+            },
+        },
     )
     return results
+
+
+def _tried(function: Callable[..., Mapping[str, Any]], **settings: Any) -> Mapping[str, Any]:
+    try:
+        return function(**settings)
+    except _FAILURES as error:
+        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+
+
+def _rows(
+    results: Results, columns: Mapping[str, Callable[[Mapping[str, Any]], float]]
+) -> list[list[str]]:
+    """A row for each aggregation, of the runs that did not fail."""
+    rows = []
+    for aggr, mine in results.items():
+        done = [result for result in mine if "failed" not in result]
+        if not done:
+            rows.append([aggr, f"failed: {mine[0]['failed']}", *[""] * (len(columns) - 1)])
+            continue
+        name = aggr if len(done) == len(mine) else f"{aggr} ({len(done)} of {len(mine)} runs)"
+        cells = (mean_std([column(result) for result in done]) for column in columns.values())
+        rows.append([name, *cells])
+    return rows
 
 
 def fit_and_test(
@@ -117,9 +167,16 @@ def fit_and_test(
     """Train as these scripts do (one cycle of the learning rate, gradients clipped at a norm of 1)
     and test at the best validation epoch.
 
+    A mix chooses its factors in the first half of training (:func:`plan_choices`); of a model that
+    holds one, the last epoch is tested.
+
     Returns:
-        ``valid``, ``test``, ``best_epoch``, ``parameters`` and ``seconds_per_epoch``.
+        ``valid``, ``test``, ``best_epoch`` (which is tested), ``parameters``, ``seconds_per_epoch``
+        and ``step_mib``, see :func:`step_memory`.
     """
+    plan_choices(model, epochs * task.steps_per_epoch)
+    has_mix = any(isinstance(module, MixAggregation) for module in model.modules())
+    memory = step_memory(model.to(device), task, seed=seed, device=device)
     result = fit(
         model,
         task,
@@ -129,6 +186,7 @@ def fit_and_test(
         clip_norm=1.0,
         seed=seed,
         device=device,
+        keep="last" if has_mix else "best",
     )
     return {
         "valid": result.best_valid,
@@ -136,13 +194,36 @@ def fit_and_test(
         "best_epoch": result.best_epoch,
         "parameters": count_parameters(model),
         "seconds_per_epoch": result.seconds_per_epoch,
+        "step_mib": memory / 2**20,
     }
+
+
+def step_memory(
+    model: nn.Module, task: Task, *, seed: int = 0, device: str | torch.device = "cpu"
+) -> int:
+    """By how many bytes memory grows at most in a training step: forward and backward, beside
+    model, data and optimizer.
+
+    Of the first batch of the first epoch, once more after it has been done unmeasured, by a copy of
+    the model.
+    """
+    model = copy.deepcopy(model).train()
+    with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
+        torch.manual_seed(seed)
+        for _ in range(2):
+            batch = next(iter(task.train_batches(torch.Generator().manual_seed(seed))))
+            model.zero_grad(set_to_none=True)
+            with peak_memory(device) as peak:
+                (task.loss(model, batch) + regularization(model)).backward()
+    return peak.growth
 
 
 COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "validation": lambda result: result["valid"],
     "test": lambda result: result["test"],
+    "of epoch": lambda result: result["best_epoch"],
     "parameters": lambda result: result["parameters"],
     "s/epoch": lambda result: result["seconds_per_epoch"],
+    "MiB/step": lambda result: result["step_mib"],
 }
 """What :func:`fit_and_test` gives, as columns for :func:`compare`."""

@@ -168,7 +168,7 @@ class _Run:
         number = len(self.history) + 1
         generator = torch.Generator().manual_seed(_mixed(self.settings["seed"], number))
         self.model.train()
-        start, losses = time.perf_counter(), []
+        start, losses = self._seconds(), []
         for step, batch in enumerate(self.task.train_batches(generator), 1):
             self.optimizer.zero_grad(set_to_none=True)
             loss = self.task.loss(self.model, batch)
@@ -186,7 +186,7 @@ class _Run:
             if self.scheduler is not None:
                 self.scheduler.step()
             bar.update()
-        seconds = time.perf_counter() - start
+        seconds = self._seconds() - start
 
         self.model.eval()
         valid = self.task.evaluate(self.model, "valid")
@@ -198,6 +198,12 @@ class _Run:
             self.best_weights = copy.deepcopy(self.model.state_dict())
         count_epoch()
         bar.set_postfix(epoch=number, loss=f"{self.history[-1].loss:.4f}", valid=f"{valid:.4f}")
+
+    def _seconds(self) -> float:
+        """The time, when the device has done what it was given."""
+        if self.on_cuda:
+            torch.cuda.synchronize(next(self.model.parameters()).device)
+        return time.perf_counter()
 
     def _is_best(self, valid: float) -> bool:
         if not self.best_epoch or self.settings["keep"] == "last":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,5 +65,5 @@ class FitResult:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean training time of an epoch in seconds, evaluation excluded."""
-        return sum(epoch.seconds for epoch in self.history) / len(self.history)
+        """Median training time of an epoch in seconds, evaluation excluded."""
+        return statistics.median(epoch.seconds for epoch in self.history)

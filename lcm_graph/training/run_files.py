@@ -77,7 +77,7 @@ def run_missing(
     *,
     jobs: int = 1,
     describe: Callable[[str, Mapping[str, Any]], str] | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, KeptRun]:
     """Do the runs that are not in ``folder`` yet, ``jobs`` at a time, and keep each in a file.
 
     Killed at any time, it goes on from the runs that are there.
@@ -91,7 +91,7 @@ def run_missing(
         describe: a line to print for a name and its result, if any.
 
     Returns:
-        name -> result, in the order of ``runs``.
+        name -> what its file holds, in the order of ``runs``.
 
     Raises:
         ValueError: a run in ``folder`` was made with other settings.
@@ -101,29 +101,29 @@ def run_missing(
     plain = {name: json.loads(json.dumps(dict(settings))) for name, settings in runs.items()}
     paths = {name: folder / f"{name}.json" for name in plain}
     kept = {name: read_run(paths[name], settings) for name, settings in plain.items()}
-    results = {name: run.result for name, run in kept.items() if run is not None}
-    missing = [name for name in plain if name not in results]
+    done = {name: run for name, run in kept.items() if run is not None}
+    missing = [name for name in plain if name not in done]
     bar = tqdm(
         total=len(plain),
-        initial=len(results),
+        initial=len(done),
         unit="run",
         leave=False,
         disable=not sys.stderr.isatty(),
     )
     calls = [(function, plain[name], paths[name]) for name in missing]
     with bar:
-        for name, result in zip(missing, run_all(_do, calls, jobs=jobs), strict=True):
-            results[name] = result
+        for name, run in zip(missing, run_all(_do, calls, jobs=jobs), strict=True):
+            done[name] = run
             if describe is not None:
-                bar.write(describe(name, result))
+                bar.write(describe(name, run.result))
             bar.update()
-    return {name: results[name] for name in plain}
+    return {name: done[name] for name in plain}
 
 
 def _do(
     function: Callable[..., Mapping[str, Any]], settings: dict[str, Any], path: Path
-) -> dict[str, Any]:
-    result = function(**settings)
-    write_run(path, settings, result)
-    plain: dict[str, Any] = json.loads(json.dumps(result))
-    return plain
+) -> KeptRun:
+    write_run(path, settings, function(**settings))
+    run = read_run(path, settings)
+    assert run is not None
+    return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lcm_graph.aggregators import AGGREGATIONS, aggregation_by_name
+from lcm_graph.aggregators import AGGREGATIONS, BASELINES, aggregation_by_name
 from tests.references import error, index_of
 
 SETS = index_of((4, 1, 7))
@@ -28,7 +28,19 @@ def test_closed_forms(name: str) -> None:
     assert error(aggregation_by_name(name, 5, 9)(x, SETS), expected) <= 1e-5
 
 
-@pytest.mark.parametrize("name", sorted(set(AGGREGATIONS) - set(REFERENCES)))
+LIFTED = {"lifted-sum": lambda x: x.sum(0), "lifted-max": lambda x: x.amax(0)}
+
+
+@pytest.mark.parametrize("name", LIFTED)
+def test_lifted_ones(name: str) -> None:
+    aggregation, x = aggregation_by_name(name, 5, 9), torch.randn(12, 5)
+    linear = aggregation.get_submodule("monoid.module.0")
+    lifted = linear(x).relu()
+    expected = torch.stack([LIFTED[name](lifted[SETS == s]) for s in range(3)])
+    assert error(aggregation(x, SETS), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("name", sorted({*AGGREGATIONS} - {*REFERENCES, *LIFTED}))
 def test_learned_ones_shuffle_and_give_the_channels_asked_for(name: str) -> None:
     aggregation = aggregation_by_name(name, 5, 9)
     x = torch.randn(12, 5)
@@ -42,6 +54,15 @@ def test_learned_ones_shuffle_and_give_the_channels_asked_for(name: str) -> None
 def test_out_channels(name: str) -> None:
     aggregation = aggregation_by_name(name, 5, 9)
     assert aggregation.out_channels == aggregation(torch.randn(12, 5), SETS).size(1)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_take_elements_in_any_order(name: str) -> None:
+    aggregation, x = aggregation_by_name(name, 5, 9).eval(), torch.randn(12, 5)
+    expected = aggregation(x, SETS)
+    assert expected.shape == (3, 9)
+    mixed = torch.cat([torch.arange(5, 12), torch.arange(5)])  # sets in another order
+    assert error(aggregation(x[mixed], SETS[mixed]), expected) <= 1e-6
 
 
 def test_pna_with_degree_scalers() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import SAGEConv
 
 from lcm_graph import regularization
-from lcm_graph.aggregators import MixAggregation, MonoidAggregation, hard_concrete
+from lcm_graph.aggregators import MixAggregation, MonoidAggregation, hard_concrete, plan_choices
 from lcm_graph.aggregators.mix import COSTS, NUMBER_WEIGHT, SCALES
 from lcm_graph.aggregators.number_gates import CLOSED, STEEPNESS
 from lcm_graph.testing import Check, check_aggregation
@@ -313,6 +313,25 @@ def test_whole_clocks_are_dropped_in_training_and_nothing_else() -> None:
     assert seen[:, 0].any(0).all() and not seen[:, 0].all(0).any()
     aggr.eval()
     assert torch.equal(aggr(x, index), aggr(x, index))
+
+
+def test_no_clock_is_dropped_once_factors_are_chosen() -> None:
+    aggr = mix(order="given", bracketing="canonical", warmup=1, choice=1, clock_dropout=0.25)
+    set_gates(aggr, True)
+    x, dropped = torch.randn(9, IN), []
+    for _ in range(4):
+        found = parts(aggr, aggr(x, INDEX))["rotations"]
+        dropped.append(bool((found == 0).any()))
+    assert dropped[0] and not dropped[2] and not dropped[3]
+
+
+def test_phases_of_a_training_of_any_length() -> None:
+    layers = nn.ModuleList([mix(), SAGEConv(IN, IN, aggr=mix(warmup=3)), nn.Linear(2, 2)])
+    plan_choices(layers, 4096)
+    found = [m.factor_choice for m in layers.modules() if isinstance(m, MixAggregation)]
+    assert [(phases.warmup, phases.choice) for phases in found] == [(800, 1000)] * 2
+    with pytest.raises(ValueError, match=r"'calls' must be a positive integer.*\(got 0\)"):
+        plan_choices(layers, 0)
 
 
 def test_numbers_cost_a_logarithm_of_how_open_they_are_once_factors_are_chosen() -> None:

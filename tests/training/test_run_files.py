@@ -64,8 +64,9 @@ def test_what_is_missing_is_run(tmp_path, jobs):
         return name
 
     results = run_missing(halved, runs, tmp_path, jobs=jobs, describe=describe)
-    assert first == {"run2": {"half": 1.0, "pair": [2, 2]}}
-    assert results == {
+    assert first["run2"].result == {"half": 1.0, "pair": [2, 2]}
+    assert first["run2"].settings == {"number": 2} and first["run2"].environment["versions"]
+    assert {name: run.result for name, run in results.items()} == {
         "run1": {"half": 0.5, "pair": [1, 1]},
         "run2": {"half": 7.0, "pair": [2, 2]},
         "run4": {"half": 2.0, "pair": [4, 4]},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from lcm_graph.training.tasks.parts import device_of, known_split
+from lcm_graph.training.tasks.parts import device_of, digest, known_split
 
 
 class GraphTask:
@@ -62,4 +62,6 @@ class GraphTask:
 
     def __repr__(self) -> str:
         counts = {split: len(graphs) for split, graphs in self.graphs.items()}
-        return f"{type(self).__name__}({counts}, batch_size={self.batch_size})"
+        every = [graph for graphs in self.graphs.values() for graph in graphs]
+        data = digest(part for graph in every for part in (graph.edge_index, graph.y))
+        return f"{type(self).__name__}({counts}, batch_size={self.batch_size}, data={data})"

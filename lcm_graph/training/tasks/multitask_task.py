@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
-from lcm_graph.training.tasks.parts import device_of, known_split
+from lcm_graph.training.tasks.parts import device_of, digest, known_split
 
 _EVAL_BATCH_SIZE = 256
 
@@ -120,7 +120,9 @@ class MultitaskTask:
 
     def __repr__(self) -> str:
         counts = {split: sum(map(len, sizes.values())) for split, sizes in self.graphs.items()}
-        return f"{type(self).__name__}({counts}, batch_size={self.batch_size})"
+        sizes = [same for splits in self.graphs.values() for same in splits.values()]
+        data = digest(graph.edge_index for same in sizes for graph in same)
+        return f"{type(self).__name__}({counts}, batch_size={self.batch_size}, data={data})"
 
 
 LABELS = (*NODE_LABELS, *GRAPH_LABELS)

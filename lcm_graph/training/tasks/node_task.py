@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from lcm_graph.training.tasks.parts import device_of, known_split
+from lcm_graph.training.tasks.parts import checked_split, device_of, digest, known_split
 
 
 class NodeTask:
@@ -25,7 +26,7 @@ class NodeTask:
         parts: parts of an epoch, one training step each.
 
     Raises:
-        ValueError: ``parts`` is below 1, or a split is missing or empty.
+        ValueError: ``parts`` is below 1, or a split is missing, empty or not disjoint from another.
     """
 
     maximize = True
@@ -33,10 +34,7 @@ class NodeTask:
     def __init__(self, data: Data, split: Mapping[str, Tensor], *, parts: int = 1) -> None:
         if parts < 1:
             raise ValueError(f"parts must be at least 1 (got {parts})")
-        for name in ("train", "valid", *split):
-            if name not in split or not split[name].numel():
-                raise ValueError(f"split must have nodes under {name!r} (got none)")
-        self.split, self.parts = dict(split), parts
+        self.split, self.parts = checked_split(split, int(data.num_nodes), "nodes"), parts
         self.data = data.clone()
         self.data.node_id = torch.arange(int(data.num_nodes))
         self.data.is_train = torch.zeros(int(data.num_nodes), dtype=torch.bool)
@@ -56,7 +54,7 @@ class NodeTask:
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Mean cross-entropy over the training nodes of ``batch``; 0 if there are none."""
-        batch = batch.to(device_of(model))
+        batch = copy.copy(batch).to(device_of(model))  # `to` alone would move the task's own graph
         out, y = model(batch)[batch.is_train], batch.y[batch.is_train]
         return F.cross_entropy(out, y, reduction="sum") / max(1, len(y))
 
@@ -66,10 +64,11 @@ class NodeTask:
         nodes = self.split[known_split(split, self.split)]
         was_training = model.training
         model.eval()
-        answers = model(self.data.to(device_of(model))).argmax(1).cpu()
+        answers = model(copy.copy(self.data).to(device_of(model))).argmax(1).cpu()
         model.train(was_training)
-        return float((answers[nodes] == self.data.y.cpu()[nodes]).double().mean())
+        return float((answers[nodes] == self.data.y[nodes]).double().mean())
 
     def __repr__(self) -> str:
         sizes = {name: len(nodes) for name, nodes in self.split.items()}
-        return f"{type(self).__name__}({self.data}, {sizes}, parts={self.parts})"
+        data = digest([self.data.edge_index, self.data.y, *self.split.values()])
+        return f"{type(self).__name__}({self.data}, {sizes}, parts={self.parts}, data={data})"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def known_split(split: str, splits: Any) -> str:
@@ -16,3 +18,34 @@ def known_split(split: str, splits: Any) -> str:
 
 def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
+
+
+def checked_split(split: Mapping[str, Tensor], count: int, what: str) -> dict[str, Tensor]:
+    """``split``, if it has ``"train"`` and ``"valid"``, none is empty, and nothing is in two.
+
+    Raises:
+        ValueError: it is not so, or an index is not one of ``count``.
+    """
+    for name in ("train", "valid", *split):
+        if name not in split or not split[name].numel():
+            raise ValueError(f"split must have {what} under {name!r} (got none)")
+    every = torch.cat([indices.cpu() for indices in split.values()])
+    if every.min() < 0 or every.max() >= count:
+        raise ValueError(
+            f"split must hold indices of {count} {what} (got {every.min()} to {every.max()})"
+        )
+    values, counts = every.unique(return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(
+            f"split must hold each of the {what} once at most (got {values[counts > 1][0]} "
+            f"{counts.max()} times)"
+        )
+    return dict(split)
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Eight digits that differ if the numbers do: what tells a task's data from other data."""
+    check = 0
+    for tensor in tensors:
+        check = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), check)
+    return f"{check:08x}"

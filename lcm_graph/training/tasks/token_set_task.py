@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lcm_graph.datasets import TokenSets
-from lcm_graph.training.tasks.parts import device_of, known_split
+from lcm_graph.training.tasks.parts import checked_split, device_of, digest, known_split
 
 _EVAL_BATCH_SIZE = 1024
 
@@ -32,7 +32,8 @@ class TokenSetTask:
         batch_size: sets per batch, however large they are.
 
     Raises:
-        ValueError: ``batch_size`` is below 1, or a split is missing or empty.
+        ValueError: ``batch_size`` is below 1, or a split is missing, empty or not disjoint from
+            another.
     """
 
     maximize = True
@@ -42,10 +43,8 @@ class TokenSetTask:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {batch_size})")
-        for name in ("train", "valid", *split):
-            if name not in split or not split[name].numel():
-                raise ValueError(f"split must have sets under {name!r} (got none)")
-        self.sets, self.split, self.batch_size = sets, dict(split), batch_size
+        self.sets, self.batch_size = sets, batch_size
+        self.split = checked_split(split, len(sets.y), "sets")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -83,7 +82,8 @@ class TokenSetTask:
 
     def __repr__(self) -> str:
         sizes = {name: len(chosen) for name, chosen in self.split.items()}
+        data = digest([self.sets.tokens, self.sets.ptr, self.sets.y, *self.split.values()])
         return (
             f"{type(self).__name__}({len(self.sets.tokens)} tokens, {sizes}, "
-            f"batch_size={self.batch_size})"
+            f"batch_size={self.batch_size}, data={data})"
         )

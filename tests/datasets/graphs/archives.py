@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import pickle
 from pathlib import Path
 
@@ -10,35 +11,45 @@ from scipy.sparse import csr_matrix
 
 
 def write_dependencies(folder: Path, num_nodes: int = 60, num_classes: int = 3) -> None:
-    """``deps.npz``: each node names its class's hub; the last five nodes are sources."""
+    """``deps.npz``: each node names its class's hub; every third is the source of the two before
+    it."""
     rng = np.random.default_rng(0)
+    nodes = np.arange(num_nodes)
+    is_source = nodes % 3 == 2
     section = rng.integers(num_classes, size=num_nodes).astype(np.int8)
-    section[:num_classes] = np.arange(num_classes)
-    hubs = section.astype(np.int32)  # node c is the hub of class c
-    section[-5:] = -1
-    kind = (section < 0).astype(np.int8)
-    edges = np.stack([np.arange(num_nodes, dtype=np.int32), hubs])[:, num_classes:]
+    hubs = np.array([0, 1, 3])[:num_classes]
+    section[hubs] = np.arange(num_classes)
+    named = hubs[section]
+    section[is_source] = -1
+    names = np.stack([nodes, named])[:, nodes != named]
+    built = np.stack([nodes, nodes - nodes % 3 + 2])[:, ~is_source]
+    kinds = rng.integers(2, size=names.shape[1])
     np.savez(
         folder / "deps.npz",
-        edge_index=edges,
-        edge_type=rng.integers(2, size=edges.shape[1]).astype(np.int8),
-        node_kind=kind,
+        edge_index=np.concatenate([names, built], 1).astype(np.int32),
+        edge_type=np.concatenate([kinds, np.full(built.shape[1], 2)]).astype(np.int8),
+        node_kind=is_source.astype(np.int8),
         section=section,
         section_names=np.array([f"class{c}" for c in range(num_classes)]),
-        edge_type_names=np.array(["Depends", "Suggests"]),
+        edge_type_names=np.array(["Depends", "Suggests", "built-from"]),
     )
+    lines = "".join(f"{'bs'[int(is_source[node])]}:package{node}\n" for node in nodes)
+    (folder / "deps_nodes.txt.gz").write_bytes(gzip.compress(lines.encode()))
 
 
-def write_files(folder: Path, num_sets: int = 60, num_classes: int = 3) -> None:
-    """``files.npz``: a set of class c holds token c; one set is far larger than the others."""
+def write_files(folder: Path, num_sets: int = 40, num_classes: int = 3) -> None:
+    """``files.npz``: a set of class c holds token c; one set is far larger than the others, and the
+    last is the same as the first but one. Of the packages of ``deps.npz`` that are no sources."""
     rng = np.random.default_rng(0)
     section = rng.integers(num_classes, size=num_sets).astype(np.int8)
     sizes = rng.integers(1, 6, size=num_sets)
     sizes[0] = 500
+    section[-1], sizes[-1] = section[1], sizes[1]
     sets = [
         np.concatenate([[label], rng.integers(num_classes, 40, size=size - 1)])
         for label, size in zip(section, sizes, strict=True)
     ]
+    sets[-1] = sets[1][::-1]
     np.savez(
         folder / "files.npz",
         indptr=np.concatenate([[0], np.cumsum(sizes)]),
@@ -46,6 +57,8 @@ def write_files(folder: Path, num_sets: int = 60, num_classes: int = 3) -> None:
         section=section,
         section_names=np.array([f"class{c}" for c in range(num_classes)]),
     )
+    lines = "".join(f"package{number // 2 * 3 + number % 2}\n" for number in range(num_sets))
+    (folder / "files_packages.txt.gz").write_bytes(gzip.compress(lines.encode()))
 
 
 def write_tu(folder: Path, name: str, num_graphs: int = 40) -> None:

@@ -7,6 +7,7 @@ from torch import nn
 
 from lcm_graph.datasets import load_debian_dependencies, load_debian_files, load_tu_graphs
 from lcm_graph.training import (
+    CheckpointError,
     GraphClassifier,
     GraphTask,
     NodeGNN,
@@ -119,8 +120,8 @@ def test_graphs(graphs):
 def test_token_sets(sets):
     sets, split = sets
     task = TokenSetTask(sets, split, batch_size=7)
-    assert task.steps_per_epoch == 5
-    model = Table(15, 3)
+    assert task.steps_per_epoch == 3
+    model = Table(10, 3)
     right = model.rows.argmax(1) == sets.y[split["test"]]
     assert task.evaluate(model, "test") == pytest.approx(right.double().mean().item())
     chosen = torch.tensor([5, 0, 9])
@@ -140,7 +141,7 @@ def test_learns_nodes(nodes, aggr, parts):
     data, split = nodes
     task = NodeTask(data, split, parts=parts)
     torch.manual_seed(0)
-    model = NodeGNN(aggr, 60, 2, 3, hidden=16, num_layers=1, dropout=0.0)
+    model = NodeGNN(aggr, 60, 3, 3, hidden=16, num_layers=1, dropout=0.0)
     fit(model, task, epochs=60 // parts, lr=3e-2, keep="last", progress=False)
     assert task.evaluate(model, "train") > 0.9
 
@@ -163,6 +164,60 @@ def test_learns_token_sets(sets, aggr):
     model = TokenSetClassifier(aggr, sets.num_tokens, 3, hidden=16, dropout=0.0)
     fit(model, task, epochs=30, lr=2e-2, keep="last", progress=False)
     assert task.evaluate(model, "train") > 0.9
+
+
+def test_data_that_was_trained_on_elsewhere_is_other_data(nodes, graphs, sets, tmp_path):
+    """So that no checkpoint is gone on with on another fold, whose test set it has seen."""
+    swapped = {"train": graphs["train"][:10] + graphs["valid"], "valid": graphs["train"][10:]}
+    assert repr(GraphTask(graphs)) == repr(GraphTask(graphs))
+    first = GraphTask({name: graphs[name] for name in ("train", "valid")}, batch_size=8)
+    other = GraphTask(swapped, batch_size=8)
+    model = GraphClassifier("sum", 2, hidden=4, num_layers=1)
+    checkpoint = tmp_path / "model.pt"
+    fit(model, first, epochs=1, checkpoint=checkpoint, progress=False)
+    with pytest.raises(CheckpointError, match=r"cannot resume from .*: task was"):
+        fit(model, other, epochs=2, checkpoint=checkpoint, resume=True, progress=False)
+    for make, (data, split) in ((NodeTask, nodes), (TokenSetTask, sets)):
+        turned = {name: part.roll(1) for name, part in split.items()}
+        moved = split | {"valid": split["test"], "test": split["valid"]}
+        assert repr(make(data, split)) == repr(make(data, split))
+        assert len({repr(make(data, each)) for each in (split, turned, moved)}) == 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("parts", [1, 3])
+def test_nodes_on_cuda(nodes, parts):
+    task = NodeTask(*nodes, parts=parts)
+    model = NodeGNN("lcm", 60, 3, 3, hidden=4, num_layers=1)
+    fit(model, task, epochs=3, progress=False, device="cuda")
+    assert 0 <= task.evaluate(model, "test") <= 1
+
+
+def test_the_graph_stays_where_it_is(nodes):
+    """Whatever device the model is on; the next epoch's parts are drawn on this one."""
+    data, split = nodes
+    task = NodeTask(data, split, parts=2)
+    meta = NodeGNN("mean", 60, 3, 3, hidden=4, num_layers=1).to("meta")
+    with pytest.raises(Exception, match="meta"):
+        task.evaluate(meta, "valid")
+    for batch in task.train_batches(torch.Generator()):
+        assert batch.edge_index.device.type == batch.y.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"valid": torch.tensor([0, 1])}, "each of the {} once at most"),
+        ({"test": torch.tensor([3, 3])}, r"once at most \(got 3 2 times\)"),
+        ({"test": torch.tensor([60])}, r"indices of [46]0 {} \(got 0 to 60\)"),
+        ({"test": torch.tensor([-1])}, r"indices of [46]0 {} \(got -1 to"),
+    ],
+)
+def test_splits_are_disjoint(nodes, sets, change, message):
+    for make, data, what in ((NodeTask, nodes[0], "nodes"), (TokenSetTask, sets[0], "sets")):
+        split = {"train": torch.arange(2), "valid": torch.tensor([2]), **change}
+        with pytest.raises(ValueError, match="split must hold .*" + message.format(what)):
+            make(data, split)
 
 
 def test_bad_arguments(nodes, graphs, sets):

@@ -1,4 +1,4 @@
-"""PyG's own aggregations, called as this library's are."""
+"""PyG's own aggregations, called as this library's are, to compare with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch_geometric.nn.aggr import Aggregation
 
 
 class PyGAggregation(Aggregation):
-    """One of PyG's aggregations, given the sorted ``index`` that a ``ptr`` alone stands for.
+    """One of PyG's aggregations, given the sorted ``index`` that it asks for.
 
     Args:
         aggregation: takes elements in sorted order.
@@ -35,6 +35,9 @@ class PyGAggregation(Aggregation):
         if index is None and ptr is not None:
             sets = torch.arange(ptr.numel() - 1, device=x.device)
             index = sets.repeat_interleave(ptr.diff(), output_size=x.size(dim))
+        if index is not None and (index.diff() < 0).any():
+            index, order = index.sort(stable=True)
+            x = x.index_select(dim, order)
         out: Tensor = self.aggregation(x, index, dim_size=dim_size, dim=dim)
         return out
 
@@ -51,14 +54,14 @@ def pna(hidden: int) -> PyGAggregation:
     return PyGAggregation(scaled, len(statistics.aggrs) * len(scalers) * hidden)
 
 
-def lcm(hidden: int) -> PyGAggregation:
+def lcm(in_channels: int, out_channels: int) -> PyGAggregation:
     """PyG's learnable commutative monoid, which combines the padding too."""
-    return PyGAggregation(aggr.LCMAggregation(hidden, hidden), hidden)
+    return PyGAggregation(aggr.LCMAggregation(in_channels, out_channels), out_channels)
 
 
-def gru(hidden: int) -> PyGAggregation:
+def gru(in_channels: int, out_channels: int) -> PyGAggregation:
     """PyG's recurrent network, which reads the padding too."""
-    return PyGAggregation(aggr.GRUAggregation(hidden, hidden), hidden)
+    return PyGAggregation(aggr.GRUAggregation(in_channels, out_channels), out_channels)
 
 
 def deep_sets(hidden: int) -> PyGAggregation:

@@ -4,12 +4,20 @@ import pytest
 import torch
 from torch_geometric.nn import aggr
 
-from lcm_graph.study import pyg
+from lcm_graph.aggregators import pyg
+
+MAKERS = {
+    "pna": lambda: pyg.pna(8),
+    "lcm": lambda: pyg.lcm(8, 8),
+    "gru": lambda: pyg.gru(8, 8),
+    "deep_sets": lambda: pyg.deep_sets(8),
+    "set_transformer": lambda: pyg.set_transformer(8),
+}
 
 
-@pytest.mark.parametrize("make", [pyg.pna, pyg.lcm, pyg.gru, pyg.deep_sets, pyg.set_transformer])
-def test_ptr_and_index_are_the_same(make):
-    aggregation = make(8).eval()
+@pytest.mark.parametrize("name", MAKERS)
+def test_ptr_and_index_are_the_same(name):
+    aggregation = MAKERS[name]().eval()
     x, ptr = torch.randn(6, 8), torch.tensor([0, 2, 2, 6])
     out = aggregation(x, ptr=ptr)
     index = torch.tensor([0, 0, 2, 2, 2, 2])
