@@ -320,8 +320,8 @@ def test_no_clock_is_dropped_once_factors_are_chosen() -> None:
     set_gates(aggr, True)
     x, dropped = torch.randn(9, IN), []
     for _ in range(4):
-        found = parts(aggr, aggr(x, INDEX))["rotations"]
-        dropped.append(bool((found == 0).any()))
+        both = parts(aggr, aggr(x, INDEX))["rotations"].unflatten(1, (2, -1))
+        dropped.append(bool((both == 0).all(1).any()))  # cosine and sine
     assert dropped[0] and not dropped[2] and not dropped[3]
 
 
