@@ -6,6 +6,7 @@ from lcm_graph.aggregators import MixAggregation as MixAggregation
 from lcm_graph.aggregators import MonoidAggregation as MonoidAggregation
 from lcm_graph.aggregators import RecurrentAggregation as RecurrentAggregation
 from lcm_graph.aggregators import SumAggregation as SumAggregation
+from lcm_graph.aggregators import plan_choices as plan_choices
 from lcm_graph.aggregators import regularization as regularization
 from lcm_graph.reduce import FoldPlan as FoldPlan
 from lcm_graph.reduce import segment_reduce as segment_reduce

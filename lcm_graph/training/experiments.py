@@ -1,4 +1,4 @@
-"""The two experiments that the command line, examples and benchmarks run."""
+"""The two experiments that the command line runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch_geometric.nn import PNAConv
 
+from lcm_graph.aggregators import plan_choices
 from lcm_graph.datasets import IntegerSets, Molecules
 from lcm_graph.training.loop import fit
 from lcm_graph.training.models import MoleculeGNN, SetModel
@@ -91,6 +92,7 @@ def generalise(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = SetModel(aggr, hidden=training.hidden)
+    plan_choices(model, training.epochs * task.steps_per_epoch)
     result = fit(
         model,
         task,
@@ -149,6 +151,7 @@ def train_molecules(
             conv=conv,
             degree=PNAConv.get_degree_histogram(molecules.subset("train")),
         )
+    plan_choices(model, training.epochs * task.steps_per_epoch)
     result = fit(
         model,
         task,
