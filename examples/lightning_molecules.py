@@ -3,8 +3,8 @@
     python examples/lightning_molecules.py [--root ROOT] [--dataset ogbg-molesol] [--aggr lcm]
 
 ``ROOT`` holds the data set's folder as OGB ships it; without it, FreeSolv comes with the package.
-Run again with the same ``--out`` and more ``--epochs`` to go on from the last checkpoint. Needs
-``pip install pytorch-lightning``.
+Run again with more ``--epochs`` to go on from the last checkpoint. Needs ``pip install
+pytorch-lightning``.
 """
 
 from __future__ import annotations
@@ -64,11 +64,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="folder that holds the data set's folder")
     parser.add_argument("--dataset", default="ogbg-molfreesolv", help="OGB's name, of regression")
-    parser.add_argument("--aggr", default="lcm", choices=AGGREGATIONS, metavar="AGGR")
+    known = [name for name in AGGREGATIONS if name != "mix"]  # whose phases would be planned
+    parser.add_argument("--aggr", default="lcm", choices=known, metavar="AGGR")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=Path("out/lightning"))
+    parser.add_argument("--out", type=Path, help="folder (default: in out/lightning, of its own)")
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
+    out = args.out or Path("out/lightning", f"{args.dataset}-{args.aggr}{'-smoke' * args.smoke}")
     hidden, layers = (8, 1) if args.smoke else (64, 3)
 
     lightning.seed_everything(0, verbose=False)
@@ -79,11 +81,11 @@ def main() -> None:
         for split in ("train", "valid", "test")
     }
     module = MoleculeModule(args.aggr, hidden, layers, float(targets.mean()), float(targets.std()))
-    checkpoints = ModelCheckpoint(args.out, monitor="valid_rmse", save_last=True)
+    checkpoints = ModelCheckpoint(out, monitor="valid_rmse", save_last=True)
     trainer = lightning.Trainer(
         max_epochs=args.epochs,
         callbacks=[checkpoints],
-        default_root_dir=args.out,
+        default_root_dir=out,
         accelerator="auto",
         devices=1,
         gradient_clip_val=1.0,
@@ -91,7 +93,7 @@ def main() -> None:
         enable_model_summary=False,
         enable_progress_bar=not args.smoke,
     )
-    last = args.out / "last.ckpt"
+    last = out / "last.ckpt"
     trainer.fit(
         module, loaders["train"], loaders["valid"], ckpt_path=last if last.exists() else None
     )

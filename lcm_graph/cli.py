@@ -279,7 +279,7 @@ def _train(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         jobs=arguments.jobs,
     )
-    print(f"\n{molecules.name}: {molecules.metric} at the best validation epoch")
+    print(f"\n{molecules.name}: {molecules.metric} at the epoch that was kept")
     print(_molecule_table({arguments.aggr: runs}), flush=True)
     _save(arguments, molecules={arguments.aggr: _plain_runs(molecules.metric, runs)})
 

@@ -94,7 +94,8 @@ def aggregation_by_name(
     make = _MAKERS.get(name) or BASELINES.get(name)
     if make is None:
         raise ValueError(
-            f"'name' of an aggregation must be one of {', '.join(AGGREGATIONS)} (got {name!r})"
+            f"'name' of an aggregation must be one of {', '.join([*AGGREGATIONS, *BASELINES])} "
+            f"(got {name!r})"
         )
     made = make(in_channels, out_channels)
     if name == "pna" and degree is not None:

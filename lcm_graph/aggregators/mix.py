@@ -166,14 +166,16 @@ class MixAggregation(TreeAggregation):
 
     def plan_choice(self, calls: int) -> None:
         """Give the first two phases their share of all ``calls`` in training: what the defaults are
-        of :data:`CALLS`. Only before the first call.
+        of :data:`CALLS`, and one call at least. ``choice=0`` stays. Call it before the first call.
 
         Raises:
             ValueError: ``calls`` is not a positive integer.
         """
         check_channels("calls", calls)
-        self.factor_choice.warmup = WARMUP * calls // CALLS
-        self.factor_choice.choice = CHOICE * calls // CALLS
+        phases = self.factor_choice
+        phases.warmup = max(1, WARMUP * calls // CALLS)
+        if phases.choice:
+            phases.choice = max(1, CHOICE * calls // CALLS)
 
     @property
     def sparsity(self) -> float:
@@ -242,7 +244,7 @@ class MixAggregation(TreeAggregation):
         both = rotations.unflatten(-1, (2, -1))
         seen = torch.rand_like(both[:, :1], requires_grad=False) >= self.clock_dropout
         scales = torch.where(self.factor_choice.has_chosen, 1, seen / (1 - self.clock_dropout))
-        return (both * scales).flatten(-2)
+        return (both * scales.to(both.dtype)).flatten(-2)
 
     @torch.no_grad()
     def _note_call(self) -> None:

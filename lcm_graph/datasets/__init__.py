@@ -1,7 +1,7 @@
 """Data: synthetic sets and functions of them, graphs, and molecules.
 
 Only :mod:`lcm_graph.training`, :mod:`lcm_graph.study` and the command line import this package.
-OGB, networkx and scipy are imported on first use only.
+OGB, networkx, pandas and scipy are imported on first use only.
 """
 
 from lcm_graph.datasets.graphs import CITATIONS as CITATIONS

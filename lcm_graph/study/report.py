@@ -93,13 +93,14 @@ def _text(
 
 def describe(config: StudyConfig, finished: int, planned: int) -> str:
     """How the runs were trained and tested, in a sentence or two."""
-    fewest = config.num_test_sets(max(config.test_sizes))
-    fewer = "" if fewest == config.test_sets else f" (of {max(config.test_sizes):,}: {fewest:,})"
+    counts = {size: config.num_test_sets(size) for size in sorted(config.test_sizes)}
+    fewer = [f"of {size:,}: {n:,}" for size, n in counts.items() if n < config.test_sets]
+    but = f" ({', '.join(fewer)})" if fewer else ""
     return (
         f"{finished} of {planned} runs, seeds {', '.join(map(str, config.seeds))}. Trained on "
         f"{config.epochs} × {config.train_sets:,} sets of up to {config.max_train_size} in batches "
         f"of {config.batch_size} by {config.optimizer} up to a learning rate of {config.lr:g}, "
-        f"{config.hidden} wide; tested on {config.test_sets:,} sets of each size{fewer} and seed."
+        f"{config.hidden} wide; tested on {config.test_sets:,} sets of each size{but} and seed."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,12 +17,11 @@ from torch import nn
 from lcm_graph.aggregators import (
     AGGREGATIONS,
     BASELINES,
-    MixAggregation,
-    plan_choices,
     regularization,
 )
 from lcm_graph.training.experiments import count_parameters
 from lcm_graph.training.loop import fit
+from lcm_graph.training.mixes import plan_mixes
 from lcm_graph.training.peak_memory import peak_memory
 from lcm_graph.training.protocol import Task
 from lcm_graph.training.report import format_table, mean_std, write_results
@@ -29,7 +29,7 @@ from lcm_graph.training.run_files import run_missing
 
 Results = dict[str, list[dict[str, Any]]]
 
-_FAILURES = (RuntimeError, FloatingPointError, MemoryError)  # of memory, and of training
+_OF_MEMORY = "can't allocate memory"  # what torch's RuntimeError on CPU says
 
 
 def comparison_parser(
@@ -77,7 +77,8 @@ def compare(
 
     Runs that are in ``--out`` already are not run again; what they ran on stands beside each in
     ``results.json``. Each has one thread. One that fails, for want of memory or because its loss
-    is no number, has a message for a result, and the others go on.
+    is no number, has a message for a result, and the others go on; it is tried again if its file
+    in ``--out`` is deleted. Other errors are raised.
 
     Args:
         function: called with ``aggr``, ``seed``, ``epochs``, ``device`` and ``settings`` as
@@ -140,9 +141,21 @@ def compare(
 
 def _tried(function: Callable[..., Mapping[str, Any]], **settings: Any) -> Mapping[str, Any]:
     try:
-        return function(**settings)
-    except _FAILURES as error:
-        return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
+        result = function(**settings)
+        json.dumps(result, allow_nan=False)
+    except (torch.OutOfMemoryError, MemoryError, FloatingPointError) as error:
+        return _failure(error)
+    except (RuntimeError, ValueError) as error:
+        if _OF_MEMORY not in str(error) and "JSON" not in str(error):
+            raise
+        return _failure(error)
+    return result
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    """The result of a run that failed, which is not tried again before its file is deleted."""
+    first = (str(error).splitlines() or [""])[0]
+    return {"failed": f"{type(error).__name__}: {first}"}
 
 
 def _rows(
@@ -167,15 +180,14 @@ def fit_and_test(
     """Train as these scripts do (one cycle of the learning rate, gradients clipped at a norm of 1)
     and test at the best validation epoch.
 
-    A mix chooses its factors in the first half of training (:func:`plan_choices`); of a model that
-    holds one, the last epoch is tested.
+    A mix chooses its factors in the first half of training; of a model that holds one, the last
+    epoch is tested (:func:`plan_mixes`).
 
     Returns:
         ``valid``, ``test``, ``best_epoch`` (which is tested), ``parameters``, ``seconds_per_epoch``
         and ``step_mib``, see :func:`step_memory`.
     """
-    plan_choices(model, epochs * task.steps_per_epoch)
-    has_mix = any(isinstance(module, MixAggregation) for module in model.modules())
+    keep = plan_mixes(model, task, epochs)
     memory = step_memory(model.to(device), task, seed=seed, device=device)
     result = fit(
         model,
@@ -186,7 +198,7 @@ def fit_and_test(
         clip_norm=1.0,
         seed=seed,
         device=device,
-        keep="last" if has_mix else "best",
+        keep=keep,
     )
     return {
         "valid": result.best_valid,
@@ -202,10 +214,10 @@ def step_memory(
     model: nn.Module, task: Task, *, seed: int = 0, device: str | torch.device = "cpu"
 ) -> int:
     """By how many bytes memory grows at most in a training step: forward and backward, beside
-    model, data and optimizer.
+    model and optimizer.
 
-    Of the first batch of the first epoch, once more after it has been done unmeasured, by a copy of
-    the model.
+    Of one batch, once more after it has been done unmeasured, by a copy of the model. On CUDA, with
+    the batch.
     """
     model = copy.deepcopy(model).train()
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):

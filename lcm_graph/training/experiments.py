@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch_geometric.nn import PNAConv
 
-from lcm_graph.aggregators import plan_choices
 from lcm_graph.datasets import IntegerSets, Molecules
 from lcm_graph.training.loop import fit
+from lcm_graph.training.mixes import plan_mixes
 from lcm_graph.training.models import MoleculeGNN, SetModel
 from lcm_graph.training.tasks import MoleculeTask, SetTask, set_accuracy
 
@@ -92,7 +92,7 @@ def generalise(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = SetModel(aggr, hidden=training.hidden)
-    plan_choices(model, training.epochs * task.steps_per_epoch)
+    keep = plan_mixes(model, task, training.epochs)
     result = fit(
         model,
         task,
@@ -103,6 +103,7 @@ def generalise(
         seed=seed,
         device=training.device,
         progress=training.progress,
+        keep=keep,
     )
     return Generalisation(
         accuracy={sets.max_size: set_accuracy(model, sets) for sets in tests},
@@ -151,7 +152,7 @@ def train_molecules(
             conv=conv,
             degree=PNAConv.get_degree_histogram(molecules.subset("train")),
         )
-    plan_choices(model, training.epochs * task.steps_per_epoch)
+    keep = plan_mixes(model, task, training.epochs)
     result = fit(
         model,
         task,
@@ -164,6 +165,7 @@ def train_molecules(
         resume=resume,
         device=training.device,
         progress=training.progress,
+        keep=keep,
     )
     return MoleculeRun(
         seed=training.seed,

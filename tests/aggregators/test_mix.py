@@ -408,6 +408,13 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert out.dtype == dtype and out.isfinite().all()
     for name in ("statistics", "maxima"):
         assert error(found[name].float(), expected[name]) < 0.1
+    assert aggr.train()(x.to(dtype), ptr=torch.tensor([0, 5000])).dtype == dtype
+
+
+def test_all_factors_stay_in_a_planned_training_too() -> None:
+    aggr = mix(choice=0)
+    plan_choices(aggr, 3)
+    assert (aggr.factor_choice.warmup, aggr.factor_choice.choice) == (1, 0)
 
 
 def test_training_closes_what_is_not_needed() -> None:

@@ -19,11 +19,20 @@ from lcm_graph.training import (
 )
 from lcm_graph.training.comparison import step_memory
 
+FAILURES = {
+    10: MemoryError(),
+    11: FloatingPointError("loss is nan"),
+    12: ValueError("a mistake"),
+    13: RuntimeError("shapes"),
+}
+
 
 def run(aggr, seed, epochs, device, scale):
     assert torch.get_num_threads() == 1
     if scale == seed:
-        raise RuntimeError(f"no memory for {aggr}\nat all")
+        raise RuntimeError(f"you can't allocate memory for {aggr}\nat all")
+    if scale in FAILURES:
+        raise FAILURES[scale]
     return {"score": scale * (len(aggr) + seed) / epochs}
 
 
@@ -63,7 +72,7 @@ def test_table_and_results(tmp_path, capsys, monkeypatch, jobs):
 
 
 def test_one_that_fails_leaves_the_others(tmp_path, capsys):
-    failed = {"failed": "RuntimeError: no memory for sum"}
+    failed = {"failed": "RuntimeError: you can't allocate memory for sum"}
     for _ in range(2):  # once more from what is kept
         arguments = parsed(tmp_path, "--aggr", "sum")
         results = compare(run, arguments, {"scale": 1}, COLUMNS, name="odd")
@@ -71,7 +80,39 @@ def test_one_that_fails_leaves_the_others(tmp_path, capsys):
         assert re.search(r"sum \(1 of 2 runs\) +0.750", capsys.readouterr().out)
     arguments = parsed(tmp_path / "other", "--aggr", "sum", "--runs", "1")
     assert compare(run, arguments, {"scale": 0}, COLUMNS, name="odd") == {"sum": [failed]}
-    assert "failed: RuntimeError: no memory for sum" in capsys.readouterr().out.splitlines()[-1]
+    assert (
+        "failed: RuntimeError: you can't allocate memory for sum"
+        in capsys.readouterr().out.splitlines()[-1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("scale", "message"),
+    [
+        (10, "MemoryError: "),
+        (11, "FloatingPointError: loss is nan"),
+        (float("nan"), "ValueError: Out of range float values are not JSON compliant"),
+    ],
+)
+def test_failures_are_results(tmp_path, scale, message):
+    arguments = parsed(tmp_path, "--aggr", "sum", "--runs", "1")
+    wanted = {"scale": scale if scale == scale else "nan"}
+    function = run if scale == scale else nan_run
+    results = compare(function, arguments, wanted, COLUMNS, name="odd")
+    assert results["sum"][0]["failed"].startswith(message)
+
+
+def nan_run(aggr, seed, epochs, device, scale):
+    return {"score": float(scale)}
+
+
+def test_mistakes_are_raised(tmp_path):
+    arguments = parsed(tmp_path, "--aggr", "sum", "--runs", "1")
+    with pytest.raises(RuntimeError, match="shapes"):
+        compare(run, arguments, {"scale": 13}, COLUMNS, name="odd")
+    assert not list((tmp_path / "runs").glob("*"))
+    with pytest.raises(SystemExit, match="a mistake"):
+        compare(run, arguments, {"scale": 12}, COLUMNS, name="odd")
 
 
 def test_folders_of_their_own(tmp_path, monkeypatch):
@@ -98,13 +139,14 @@ def task():
 def test_a_step_takes_memory_and_leaves_the_model(task):
     model = MoleculeGNN("lcm-assoc", 32, 2)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = torch.get_rng_state()
     small, large = (step_memory(MoleculeGNN("sum", width, 2), task) for width in (8, 256))
+    state = torch.get_rng_state()
     assert step_memory(model, task) > 0 and large > 4 * max(small, 2**18)
+    assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert regularization(model) == 0
-    assert model.training and not torch.equal(torch.get_rng_state(), state)  # of making models
+    assert model.training
 
 
 def test_a_mix_has_chosen_in_time(task):

@@ -35,7 +35,7 @@ def load_debian_dependencies(root: str | os.PathLike[str]) -> Data:
     keys = ("edge_index", "edge_type", "node_kind", "section", "section_names", "edge_type_names")
     edges, edge_type, kind, section, sections, types = read_arrays(root, "deps.npz", keys)
     source = np.arange(len(kind))
-    built, built_from = edges[:, edge_type == list(types).index(_BUILT_FROM)]
+    built, built_from = edges[:, types[edge_type] == _BUILT_FROM]
     source[built] = built_from
     return Data(
         edge_index=torch.from_numpy(edges.astype(np.int64)),
@@ -87,12 +87,21 @@ def load_debian_files(root: str | os.PathLike[str]) -> TokenSets:
     try:
         nodes = torch.tensor([places[f"b:{package}"] for package in packages])
     except KeyError as error:
-        raise ValueError(f"no node of deps_nodes.txt.gz is {error}, which files.npz has") from error
+        raise ValueError(
+            f"no node of deps_nodes.txt.gz is {error}, which files_packages.txt.gz has"
+        ) from error
+    source = load_debian_dependencies(root).source
+    for name, lines, count in (
+        ("files_packages.txt.gz", len(packages), len(section)),
+        ("deps_nodes.txt.gz", len(places), len(source)),
+    ):
+        if lines != count:
+            raise ValueError(f"{name} must have a line for each of {count} (got {lines})")
     return TokenSets(
         torch.from_numpy(ptr.astype(np.int64)),
         torch.from_numpy(tokens.astype(np.int64)),
         torch.from_numpy(section.astype(np.int64)),
-        load_debian_dependencies(root).source[nodes],
+        source[nodes],
         int(tokens.max()) + 1,
         len(sections),
     )

@@ -62,6 +62,5 @@ class GraphTask:
 
     def __repr__(self) -> str:
         counts = {split: len(graphs) for split, graphs in self.graphs.items()}
-        every = [graph for graphs in self.graphs.values() for graph in graphs]
-        data = digest(part for graph in every for part in (graph.edge_index, graph.y))
+        data = digest(graph for graphs in self.graphs.values() for graph in graphs)
         return f"{type(self).__name__}({counts}, batch_size={self.batch_size}, data={data})"

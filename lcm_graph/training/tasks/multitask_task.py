@@ -121,7 +121,7 @@ class MultitaskTask:
     def __repr__(self) -> str:
         counts = {split: sum(map(len, sizes.values())) for split, sizes in self.graphs.items()}
         sizes = [same for splits in self.graphs.values() for same in splits.values()]
-        data = digest(graph.edge_index for same in sizes for graph in same)
+        data = digest(graph for same in sizes for graph in same)
         return f"{type(self).__name__}({counts}, batch_size={self.batch_size}, data={data})"
 
 

@@ -70,5 +70,5 @@ class NodeTask:
 
     def __repr__(self) -> str:
         sizes = {name: len(nodes) for name, nodes in self.split.items()}
-        data = digest([self.data.edge_index, self.data.y, *self.split.values()])
+        data = digest([self.data, *self.split.values()])
         return f"{type(self).__name__}({self.data}, {sizes}, parts={self.parts}, data={data})"

@@ -37,15 +37,21 @@ def checked_split(split: Mapping[str, Tensor], count: int, what: str) -> dict[st
     values, counts = every.unique(return_counts=True)
     if (counts > 1).any():
         raise ValueError(
-            f"split must hold each of the {what} once at most (got {values[counts > 1][0]} "
+            f"split must hold each of the {what} once at most (got {values[counts.argmax()]} "
             f"{counts.max()} times)"
         )
     return dict(split)
 
 
-def digest(tensors: Iterable[Tensor]) -> str:
-    """Eight digits that differ if the numbers do: what tells a task's data from other data."""
+def digest(things: Iterable[Any]) -> str:
+    """Eight digits that differ if the numbers do: what tells a task's data from other data.
+
+    Args:
+        things: tensors, and PyG's ``Data``, of which all tensors count.
+    """
     check = 0
-    for tensor in tensors:
-        check = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), check)
+    for thing in things:
+        parts = [thing] if isinstance(thing, Tensor) else thing.to_dict().values()
+        for tensor in (part for part in parts if isinstance(part, Tensor)):
+            check = zlib.crc32(tensor.detach().cpu().contiguous().numpy().tobytes(), check)
     return f"{check:08x}"

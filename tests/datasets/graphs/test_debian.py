@@ -60,5 +60,11 @@ def test_names_that_are_missing_or_unknown(tmp_path):
         with pytest.raises(ValueError, match=message):
             load_debian_files(tmp_path)
     names.unlink()
+    write_dependencies(tmp_path)
+    packages = tmp_path / "files_packages.txt.gz"
+    packages.write_bytes(gzip.compress(gzip.decompress(packages.read_bytes()) + b"package0\n"))
+    with pytest.raises(ValueError, match=r"files_packages.txt.gz must have a line for each of 40"):
+        load_debian_files(tmp_path)
+    names.unlink()
     with pytest.raises(FileNotFoundError, match=r"deps_nodes.txt.gz does not exist"):
         load_debian_files(tmp_path)

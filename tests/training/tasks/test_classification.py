@@ -181,6 +181,10 @@ def test_data_that_was_trained_on_elsewhere_is_other_data(nodes, graphs, sets, t
         turned = {name: part.roll(1) for name, part in split.items()}
         moved = split | {"valid": split["test"], "test": split["valid"]}
         assert repr(make(data, split)) == repr(make(data, split))
+        if make is NodeTask:
+            other = data.clone()
+            other.edge_type = other.edge_type.roll(1)
+            assert repr(make(other, split)) != repr(make(data, split))
         assert len({repr(make(data, each)) for each in (split, turned, moved)}) == 3
 
 
