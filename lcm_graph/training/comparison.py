@@ -123,7 +123,12 @@ def compare(
     results: Results = {
         aggr: [done[f"{aggr}--{seed}"].result for seed in range(args.runs)] for aggr in args.aggr
     }
-    print(format_table(["aggregation", *columns], _rows(results, columns)), flush=True)
+    print(format_table(["aggregation", *columns], _rows(results, columns)))
+    for message in dict.fromkeys(
+        run["failed"] for mine in results.values() for run in mine if "failed" in run
+    ):
+        print(f"failed: {message}")
+    sys.stdout.flush()
     write_results(
         out / "results.json",
         command=["python", *sys.argv],
@@ -166,7 +171,7 @@ def _rows(
     for aggr, mine in results.items():
         done = [result for result in mine if "failed" not in result]
         if not done:
-            rows.append([aggr, f"failed: {mine[0]['failed']}", *[""] * (len(columns) - 1)])
+            rows.append([aggr, "failed", *[""] * (len(columns) - 1)])
             continue
         name = aggr if len(done) == len(mine) else f"{aggr} ({len(done)} of {len(mine)} runs)"
         cells = (mean_std([column(result) for result in done]) for column in columns.values())
