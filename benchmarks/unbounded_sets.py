@@ -73,14 +73,29 @@ def fill(text: str) -> str:
 def source(study: Study) -> str:
     """The command, and what it ran on."""
     results = study["results"]
-    seconds = sum(run["train_seconds"] for run in results["runs"])
+    taken: dict[str, list[float]] = {}
+    for run in results["runs"]:
+        taken.setdefault(run["subject"], []).append(_seconds(run))
+    hours = sum(map(sum, taken.values())) / 3600
+    at_medians = sum(len(some) * statistics.median(some) for some in taken.values()) / 3600
     torches = sorted({where["versions"]["torch"] for where in results["environments"]})
     config = parse_config(study["settings"] | {"tasks": _tasks(study)})
     return (
         f"`{shlex.join(study['command'])}`: "
-        f"{describe(config, results['finished'], results['planned'])} {seconds / 3600:.1f} hours "
-        f"of training on single cores, torch {', '.join(torches)}."
+        f"{describe(config, results['finished'], results['planned'])} {hours:.1f} hours of "
+        f"training and tests on single cores ({at_medians:.1f}, had each run taken the median time of its "
+        f"aggregation), torch {', '.join(torches)}."
     )
+
+
+def _seconds(run: dict[str, Any]) -> float:
+    """Of training and tests."""
+    tests = sum(
+        seconds * int(size) * (run["test_sets"].get(size) or 0)
+        for size, seconds in (run["seconds_per_element"] or {}).items()
+        if seconds
+    )
+    return float(run["train_seconds"] + tests)
 
 
 def paper(study: Study) -> str:

@@ -14,11 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lcm_graph.aggregators import (
-    AGGREGATIONS,
-    BASELINES,
-    regularization,
-)
+from lcm_graph.aggregators import AGGREGATIONS, BASELINES, regularization
 from lcm_graph.training.experiments import count_parameters
 from lcm_graph.training.loop import fit
 from lcm_graph.training.mixes import plan_mixes
@@ -147,12 +143,15 @@ def compare(
 def _tried(function: Callable[..., Mapping[str, Any]], **settings: Any) -> Mapping[str, Any]:
     try:
         result = function(**settings)
-        json.dumps(result, allow_nan=False)
     except (torch.OutOfMemoryError, MemoryError, FloatingPointError) as error:
         return _failure(error)
-    except (RuntimeError, ValueError) as error:
-        if _OF_MEMORY not in str(error) and "JSON" not in str(error):
+    except RuntimeError as error:
+        if _OF_MEMORY not in str(error):
             raise
+        return _failure(error)
+    try:
+        json.dumps(result, allow_nan=False)
+    except ValueError as error:  # a number of the result is none
         return _failure(error)
     return result
 
