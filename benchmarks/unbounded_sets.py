@@ -83,8 +83,8 @@ def source(study: Study) -> str:
     return (
         f"`{shlex.join(study['command'])}`: "
         f"{describe(config, results['finished'], results['planned'])} {hours:.1f} hours of "
-        f"training and tests on single cores ({at_medians:.1f}, had each run taken the median time of its "
-        f"aggregation), torch {', '.join(torches)}."
+        f"training and tests on single cores ({at_medians:.1f}, had each run taken the median time "
+        f"of its aggregation), torch {', '.join(torches)}."
     )
 
 
