@@ -21,6 +21,7 @@ from lcm_graph.datasets import (
     load_debian_files,
     load_tu_graphs,
 )
+from lcm_graph.training import MultitaskTask
 from tests.datasets.graphs.archives import (
     write_arxiv,
     write_dependencies,
@@ -84,6 +85,21 @@ def test_pna_multitask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run["labels"].keys() == {*NODE_LABELS, *GRAPH_LABELS}
         assert run["test"] == pytest.approx(sum(run["labels"].values()) / 6)
         assert list(run["larger"]) == ["20-24"]
+
+
+def test_pna_multitask_beyond_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What explodes on larger graphs has its other results all the same."""
+    errors = MultitaskTask.errors
+
+    def exploded(task: MultitaskTask, model: torch.nn.Module, split: str) -> torch.Tensor:
+        return errors(task, model, split) * (torch.inf if split == "20-24" else 1)
+
+    monkeypatch.setattr(MultitaskTask, "errors", exploded)
+    results = run_example("pna_multitask.py", ["--aggr", "sum"], tmp_path, monkeypatch)
+    assert results["sum"][0]["larger"] == {"20-24": None}
+    assert capsys.readouterr().out.rstrip().endswith("inf")
 
 
 @pytest.mark.parametrize("more", [[], ["--conv", "pna", "--readout", "max"], ["--conv", "gcn"]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import platform
 import statistics
@@ -22,7 +23,7 @@ _PACKAGES = ("lcm-graph", "torch", "torch-geometric", "numpy", "ogb")
 def mean_std(values: Sequence[float]) -> str:
     """``"0.123 ± 0.004"``: mean and unbiased standard deviation, as OGB's leaderboards ask.
 
-    One value has no standard deviation and is printed alone.
+    One value has no standard deviation and is printed alone; so is a mean that is not finite.
 
     Raises:
         ValueError: ``values`` is empty.
@@ -30,7 +31,8 @@ def mean_std(values: Sequence[float]) -> str:
     if not values:
         raise ValueError("values must hold at least one number (got none)")
     mean = statistics.fmean(values)
-    return f"{mean:.3f}" if len(values) < 2 else f"{mean:.3f} ± {statistics.stdev(values):.3f}"
+    alone = len(values) < 2 or not math.isfinite(mean)
+    return f"{mean:.3f}" if alone else f"{mean:.3f} ± {statistics.stdev(values):.3f}"
 
 
 def format_table(headers: Sequence[str | int], rows: Sequence[Sequence[Any]]) -> str:

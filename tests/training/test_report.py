@@ -1,6 +1,7 @@
 """Reports: numbers, tables, files."""
 
 import json
+import math
 import statistics
 import sys
 
@@ -19,6 +20,7 @@ def test_mean_std_is_unbiased():
     assert mean_std(values) == f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
     assert mean_std([0.1, 0.2]) == "0.150 ± 0.071"
     assert mean_std([0.5]) == "0.500"
+    assert mean_std([1.0, math.inf]) == "inf"
     with pytest.raises(ValueError, match="at least one number"):
         mean_std([])
 
