@@ -6,13 +6,13 @@ python -m benchmarks.unbounded_sets
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marks import fill_marks, markdown_table
 from lcm_graph.study.config_file import parse_config
 from lcm_graph.study.report import describe
 from lcm_graph.study.tables import beside_constant, median_range
@@ -54,20 +54,16 @@ def fill(text: str) -> str:
         ValueError: there is no such study or block.
     """
 
-    def render(found: re.Match[str]) -> str:
-        _, name, block, _ = found.groups()
+    def render(name: str, block: str) -> str | None:
         if name not in STUDIES or block not in BLOCKS:
             raise ValueError(
                 f"a mark must name one of {', '.join(STUDIES)} and one of {', '.join(BLOCKS)} "
                 f"(got {name!r} and {block!r})"
             )
         path = DOCS / "study" / name / "results.json"
-        if not path.exists():
-            return found[0]
-        study = json.loads(path.read_text(encoding="utf-8"))
-        return f"{found[1]}\n{BLOCKS[block](study)}\n\n{found[4]}"
+        return BLOCKS[block](json.loads(path.read_text("utf-8"))) if path.exists() else None
 
-    return re.sub(r"(<!-- (\S+) (\S+) -->\n).*?(<!-- / -->)", render, text, flags=re.DOTALL)
+    return fill_marks(text, render)
 
 
 def source(study: Study) -> str:
@@ -111,7 +107,7 @@ def paper(study: Study) -> str:
     small_sets = statistics.fmean(value for size, value in trivial.items() if int(size) <= 16)
     constant = [f"{value:.3f}" for value in (small_sets, trivial["32"], trivial["200"])]
     rows.append(["*best constant*", "", "", "", *constant])
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def accuracy(study: Study) -> str:
@@ -132,7 +128,7 @@ def accuracy(study: Study) -> str:
         }
         last["*best constant*"] = trivial.get(sizes[-1], 0.0)
         rows += [[task, name, *lines[name]] for name in sorted(lines, key=lambda name: -last[name])]
-    return f"{_table(rows)}\n\nIn parentheses: no better than the best constant answer."
+    return f"{markdown_table(rows)}\n\nIn parentheses: no better than the best constant answer."
 
 
 def associativity(study: Study) -> str:
@@ -148,8 +144,9 @@ def associativity(study: Study) -> str:
             )
         gamma = "not defined" if found["gamma"] is None else f"{found['gamma']:.2f}"
         parts.append(
-            f"{_table(rows)}\n\nGoodman and Kruskal's γ over the runs of {task}: {gamma}. At 1, of "
-            "any two runs the less associative is the less accurate."
+            f"{markdown_table(rows)}\n\n"
+            f"Goodman and Kruskal's γ over the runs of {task}: {gamma}. At 1, of any two runs the "
+            "less associative is the less accurate."
         )
     return "\n\n".join(parts)
 
@@ -168,7 +165,7 @@ def ranks(study: Study) -> str:
                 cells.append(f"{near}{place['rank']}{near}" if place else "-")
             share = f"{standing['near_first'] * standing['tasks']:.0f} of {standing['tasks']}"
             rows.append([f"`{name}`", *cells, f"{standing['mean_rank']:.2f}", share])
-        parts.append(_table(rows))
+        parts.append(markdown_table(rows))
     return "\n\n".join(parts)
 
 
@@ -185,7 +182,7 @@ def best(study: Study) -> str:
             first = max(lines, key=lambda name: statistics.fmean(lines[name]))
             cells += [mean_std(mix), f"{mean_std(lines[first])} (`{first}`)"]
         rows.append([task, *cells])
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def costs(study: Study) -> str:
@@ -199,8 +196,9 @@ def costs(study: Study) -> str:
         seconds = median_range([run["train_seconds"] for run in had])
         rows.append([f"`{name}`", f"{parameters:,.0f}", seconds])
     return (
-        f"{_table(rows)}\n\nSeconds of a run's training: median, least and most. Two ran side by "
-        "side, on a machine that did other things too."
+        f"{markdown_table(rows)}\n\n"
+        "Seconds of a run's training: median, least and most. Two ran side by side, on a machine "
+        "that did other things too."
     )
 
 
@@ -225,11 +223,6 @@ def _tasks(study: Study) -> dict[str, dict[str, Any]]:
 
 def _up_to(sizes: dict[str, list[float]], most: int) -> list[list[float]]:
     return [seeds for size, seeds in sizes.items() if int(size) <= most]
-
-
-def _table(rows: list[list[str]]) -> str:
-    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
 if __name__ == "__main__":
