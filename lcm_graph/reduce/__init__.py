@@ -4,3 +4,4 @@ from lcm_graph.reduce.plan import FoldPlan as FoldPlan
 from lcm_graph.reduce.segment import segment_reduce as segment_reduce
 from lcm_graph.reduce.segment import tree_reduce as tree_reduce
 from lcm_graph.reduce.sequential import sequential_reduce as sequential_reduce
+from lcm_graph.reduce.streams import Accumulator as Accumulator

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid
-from lcm_graph.testing import monoid_folds, monoid_gradients, monoid_laws
+from lcm_graph.testing import monoid_folds, monoid_gradients, monoid_laws, monoid_streams
 from lcm_graph.testing.check import Check, Measurement, make_checks
 from lcm_graph.testing.compare import expect
 from lcm_graph.testing.module import (
@@ -64,6 +64,7 @@ def check_monoid(
         *monoid_laws.CHECKS,
         *monoid_folds.CHECKS,
         *monoid_gradients.CHECKS,
+        *monoid_streams.CHECKS,
         check_state_dict,
         check_deepcopy,
         check_pickle,

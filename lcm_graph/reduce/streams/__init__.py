@@ -1,0 +1,3 @@
+"""Folds that go on: sets whose elements come chunk by chunk, and are not kept."""
+
+from lcm_graph.reduce.streams.accumulator import Accumulator as Accumulator
