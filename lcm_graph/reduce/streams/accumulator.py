@@ -208,6 +208,13 @@ class Accumulator:
         for slots in self._levels:
             slots.detach()
 
+    def copy(self) -> Accumulator:
+        """Another accumulator that has taken in the same, with its graph, and goes on by itself."""
+        other = Accumulator(self.monoid, gradient=self.gradient)
+        other.counts, other._like = self.counts.clone(), self._like
+        other._levels = [slots.copy() for slots in self._levels]
+        return other
+
     # To files and back -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -40,6 +40,13 @@ class Slots:
         else:
             map_state(lambda s, v: s.index_copy_(0, rows, v), self.states, states)
 
+    def copy(self) -> Slots:
+        """Others that hold the same."""
+        other = Slots(self.row.device)
+        other.row, other.used = self.row.clone(), self.used
+        other.states = None if self.states is None else map_state(Tensor.clone, self.states)
+        return other
+
     def detach(self) -> None:
         """Forget how the states were computed."""
         if self.states is not None:

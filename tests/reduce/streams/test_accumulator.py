@@ -136,7 +136,7 @@ def test_answers_stay_differentiable_while_the_stream_goes_on() -> None:
     monoid.zero_grad()
     alone.result().sum().backward()
     for one, weight in zip(found, monoid.parameters(), strict=True):
-        assert torch.equal(one, weight.grad)
+        assert weight.grad is not None and torch.equal(one, weight.grad)
 
 
 @pytest.mark.parametrize("name", MONOIDS)
@@ -153,6 +153,16 @@ def test_kept_and_gone_on_with(name: str) -> None:
         stream.update(x[23:], index[23:], dim_size=5)
     assert torch.equal(whole.result(), again.result())
     assert error(whole.result(), batch(monoid, x, index, 5)) <= 1e-4
+
+
+def test_copies_go_on_on_their_own() -> None:
+    stream = Accumulator(Sum(1))
+    stream.update(torch.ones(5, 1))
+    other = stream.copy()
+    stream.update(torch.ones(6, 1), torch.zeros(6).long(), dim_size=2)
+    other.update(torch.ones(1, 1))
+    assert stream.result().flatten().tolist() == [11, 0]
+    assert other.result().flatten().tolist() == [6]
 
 
 def test_new_sets_come_later() -> None:
@@ -243,11 +253,19 @@ def test_gradients_through_merges(sizes: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     ("make", "error_type", "message"),
     [
-        (lambda: Accumulator("sum"), TypeError, "'monoid' must be a Monoid"),
+        (
+            lambda: Accumulator("sum"),  # type: ignore[arg-type]
+            TypeError,
+            "'monoid' must be a Monoid",
+        ),
         (lambda: Accumulator(Sum(1), gradient="some"), ValueError, "one of last, all"),
         (lambda: Accumulator(Sum(1)).result(), ValueError, "no chunk"),
         (lambda: Accumulator(Sum(1)).state_dict(), ValueError, "no chunk"),
-        (lambda: Accumulator(Sum(1)).merge(3), TypeError, "an Accumulator"),
+        (
+            lambda: Accumulator(Sum(1)).merge(3),  # type: ignore[arg-type]
+            TypeError,
+            "an Accumulator",
+        ),
         (lambda: Accumulator(Sum(1)).merge(Accumulator(Sum(2))), TypeError, "same monoid"),
         (lambda: Accumulator(Sum(1)).load_state_dict({}), ValueError, "'state_dict' is not what"),
     ],

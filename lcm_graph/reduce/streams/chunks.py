@@ -1,0 +1,160 @@
+"""Folds of more elements than memory holds, with gradients."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from lcm_graph.monoids import Monoid
+from lcm_graph.reduce.streams.accumulator import Accumulator
+
+GRADIENTS = ("full", "sampled")
+
+Chunk: TypeAlias = "Tensor | tuple[Tensor, Tensor]"
+"""Elements ``[n, features]``, or these and ``index`` ``[n]``."""
+
+
+class Chunks(Protocol):
+    """A list of chunks, or what loads them: a data set, slices of a memory-mapped file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Chunk: ...
+
+
+def fold_chunks(
+    monoid: Monoid,
+    chunks: Chunks,
+    *,
+    gradient: str = "full",
+    samples: int = 1,
+    generator: torch.Generator | None = None,
+    dim_size: int | None = None,
+) -> Tensor:
+    """Fold sets whose elements are loaded chunk by chunk, and differentiate through all of them.
+
+    The answer is that of an :class:`Accumulator` that takes in the chunks in their order. A chunk
+    is loaded when it is needed and not kept. Loading may compute: parameters of an encoder that
+    makes the elements get gradients as the monoid's do.
+
+    Args:
+        monoid: what to fold with.
+        chunks: ``len(chunks)`` and ``chunks[i]``, elements or ``(elements, index)``: the same each
+            time that it is asked for, since the backward pass asks again.
+        gradient: ``"full"``: exact. The backward pass loads and folds each chunk once more; kept
+            are the accumulator's states at the beginning of each. ``"sampled"``: ``samples`` chunks
+            are drawn, and the gradient through each of them, divided by the probability to be
+            drawn, stands for that of all: its mean is the full gradient, its cost that of
+            ``samples`` chunks. The answer is exact either way.
+        samples: how many chunks to draw.
+        generator: source of randomness on the CPU, for ``"sampled"``; the global one if ``None``.
+        dim_size: number of sets, if more than the chunks name.
+
+    Returns:
+        ``[sets, out_channels]``, as ``monoid.lower`` gives them.
+
+    Raises:
+        ValueError: ``gradient`` is none of these, ``samples`` is not from 1 to ``len(chunks)``, or
+            there is no chunk; see also :meth:`Accumulator.update`.
+
+    Source: Willette et al., "Scalable Set Encoding with Universal Mini-Batch Consistency and
+    Unbiased Full Set Gradient Approximation" (2023), who prove it for sums over chunks. Here the
+    gradient of a chunk is that through what is computed when it is taken in, and passes on through
+    all that is made from that.
+    """
+    if gradient not in GRADIENTS:
+        raise ValueError(f"'gradient' must be one of {', '.join(GRADIENTS)} (got {gradient!r})")
+    total = len(chunks)
+    if not total:
+        raise ValueError("'chunks' must hold at least one, which may be empty (got none)")
+    if gradient == "sampled" and not 1 <= samples <= total:
+        raise ValueError(
+            f"'samples' must be from 1 to the number of chunks, {total} (got {samples})"
+        )
+    stream = Accumulator(monoid, gradient="all")
+    if not torch.is_grad_enabled():
+        for number in range(total):
+            x, index = _pair(chunks[number])
+            stream.update(x, index, dim_size=dim_size)
+        return stream.result()
+    if gradient == "full":
+        for number in range(total):
+            stream = _checkpointed(stream, chunks, number, dim_size)
+        return stream.result()
+    drawn = set(torch.randperm(total, generator=generator)[:samples].tolist())
+    step = _Step(monoid)
+    for number in range(total):
+        if number in drawn:
+            chunk = _pair(chunks[number])
+            step.update(stream, *chunk, dim_size=dim_size, scale=total / samples)
+        else:
+            with torch.no_grad():
+                chunk = _pair(chunks[number])
+            step.update(stream, *chunk, dim_size=dim_size, scale=None)
+    return stream.result()
+
+
+def _checkpointed(
+    stream: Accumulator, chunks: Chunks, number: int, dim_size: int | None
+) -> Accumulator:
+    """The accumulator after one more chunk; computed anew where gradients are."""
+
+    def after() -> Accumulator:
+        later = stream.copy()
+        x, index = _pair(chunks[number])
+        later.update(x, index, dim_size=dim_size)
+        return later
+
+    later: Accumulator = checkpoint(after, use_reentrant=False)
+    return later
+
+
+class _Step(nn.Module):
+    """Takes in a chunk with parameters that pass on less or more of their gradients."""
+
+    def __init__(self, monoid: Monoid) -> None:
+        super().__init__()
+        self.monoid = monoid
+
+    def forward(
+        self, stream: Accumulator, x: Tensor, index: Tensor | None, dim_size: int | None
+    ) -> None:
+        stream.update(x, index, dim_size=dim_size)
+
+    def update(
+        self,
+        stream: Accumulator,
+        x: Tensor,
+        index: Tensor | None,
+        *,
+        dim_size: int | None,
+        scale: float | None,
+    ) -> None:
+        """Let gradients through what is computed here ``scale`` times, or not at all (``None``)."""
+        scaled = {
+            name: weight.detach() if scale is None else _ScaleGradient.apply(weight, scale)
+            for name, weight in self.named_parameters()
+        }
+        x = x if scale is None else _ScaleGradient.apply(x, scale)
+        functional_call(self, scaled, (stream, x, index, dim_size))
+
+
+class _ScaleGradient(torch.autograd.Function):
+    """The same values, their gradients times a number."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.scale, None
+
+
+def _pair(chunk: Chunk) -> tuple[Tensor, Tensor | None]:
+    return (chunk, None) if isinstance(chunk, Tensor) else chunk
