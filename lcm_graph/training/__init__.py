@@ -1,9 +1,9 @@
 """Training, evaluation and reports."""
 
+from lcm_graph.files import write_atomically as write_atomically
 from lcm_graph.training.checkpoint import CheckpointError as CheckpointError
 from lcm_graph.training.checkpoint import load_checkpoint as load_checkpoint
 from lcm_graph.training.checkpoint import save_checkpoint as save_checkpoint
-from lcm_graph.training.checkpoint import write_atomically as write_atomically
 from lcm_graph.training.comparison import COLUMNS as COLUMNS
 from lcm_graph.training.comparison import compare as compare
 from lcm_graph.training.comparison import comparison_parser as comparison_parser

@@ -1,8 +1,7 @@
-"""Files that are either complete or not there."""
+"""The state of a training, in a file."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from pathlib import Path
@@ -10,42 +9,14 @@ from typing import Any
 
 import torch
 
+from lcm_graph.files import write_atomically
+
 _FORMAT = "lcm_graph.checkpoint"
 _VERSION = 1
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, read, or used with the present settings."""
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write ``content`` to ``path``, all or nothing, creating parent folders as needed.
-
-    The bytes go to a temporary file in the same folder, are flushed to disk and renamed over
-    ``path``. If anything fails, a former ``path`` stays as it was and the temporary file is gone.
-
-    Raises:
-        OSError: the folder is not writable, the disk is full, ...; the message names ``path``.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        kept = "the former file is intact" if path.is_file() else "nothing was written"
-        raise OSError(
-            error.errno,
-            f"cannot write {path} ({error.strerror or error}); {kept}. Free some space or choose "
-            f"another, writable folder",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # already renamed, or never created
-            temporary.unlink()
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:

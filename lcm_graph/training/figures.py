@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lcm_graph.training.checkpoint import write_atomically
+from lcm_graph.files import write_atomically
 from lcm_graph.training.report import import_extra
 
 _MARKERS = "osD^vP*X<>"  # as many as there are colours

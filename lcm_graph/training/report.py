@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lcm_graph.training.checkpoint import write_atomically
+from lcm_graph.files import write_atomically
 
 _PACKAGES = ("lcm-graph", "torch", "torch-geometric", "numpy", "ogb")
 

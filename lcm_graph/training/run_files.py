@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from lcm_graph.training.checkpoint import write_atomically
+from lcm_graph.files import write_atomically
 from lcm_graph.training.parallel import run_all
 from lcm_graph.training.report import environment
 

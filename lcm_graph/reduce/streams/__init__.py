@@ -2,3 +2,4 @@
 
 from lcm_graph.reduce.streams.accumulator import Accumulator as Accumulator
 from lcm_graph.reduce.streams.chunks import fold_chunks as fold_chunks
+from lcm_graph.reduce.streams.source import accumulate as accumulate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from lcm_graph.reduce.plan import FoldPlan, make_plan
 from lcm_graph.reduce.segment import segment_reduce
 from lcm_graph.reduce.steps import cast_like
 from lcm_graph.reduce.streams.blocks import whole_blocks
+from lcm_graph.reduce.streams.file import check_monoid_of, read_stream, write_stream
 from lcm_graph.reduce.streams.slots import Slots
 
 GRADIENTS = ("last", "all")
@@ -252,6 +254,30 @@ class Accumulator:
                 f"'state_dict' is not what an Accumulator of {self.monoid} gives ({error})"
             ) from error
         self.counts, self._like, self._levels = fresh.counts, fresh._like, fresh._levels
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write :meth:`state_dict` to a safetensors file, all or nothing.
+
+        Raises:
+            ValueError: there has been no chunk.
+            ImportError: safetensors is not installed (extra ``streams``).
+            OSError: the file cannot be written.
+        """
+        write_stream(path, self.state_dict(), {"monoid": repr(self.monoid)})
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Hold what :meth:`save` wrote, on the CPU, instead of what is held.
+
+        The file holds no monoid: parameters are loaded with the monoid's own ``state_dict``.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, is something else, or is of another monoid.
+            ImportError: safetensors is not installed (extra ``streams``).
+        """
+        tensors, about = read_stream(path)
+        check_monoid_of(path, about, self.monoid)
+        self.load_state_dict(tensors)
 
     def _load(self, state_dict: Mapping[str, Tensor]) -> None:
         self.counts, self._like = state_dict["counts"].clone(), state_dict["like"].clone()
