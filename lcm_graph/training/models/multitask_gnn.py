@@ -49,7 +49,7 @@ class MultitaskGNN(nn.Module):
     """Encode, pass messages with one layer half as often as there are nodes, answer.
 
     Each round: towers side by side, a linear layer and LeakyReLU that mix them, a GRU cell whose
-    state is what they found and whose input is what was there before. Nodes are answered by a
+    state is the node's and whose input is what they found. Nodes are answered by a
     perceptron, graphs by :class:`~torch_geometric.nn.aggr.Set2Set` with as many steps as there are
     nodes, and a perceptron.
 
@@ -64,10 +64,12 @@ class MultitaskGNN(nn.Module):
         ValueError: ``hidden`` is no multiple of ``towers``, or the aggregation is unknown.
 
     Source: Corso et al. (2020), section 4 and their code (Set2Set too is theirs; Ong and Veličković
-    (2022) write of a sum). Unlike there, the features are brought to ``hidden`` by a linear layer
-    first, so that all rounds share one layer; layers begin as torch's do; no LeakyReLU follows the
-    answers, some of which are negative; and batches, which are of one size each, are not
-    normalised.
+    (2022) write of a sum). Unlike there, the GRU cell keeps the node's state (Li et al., "Gated
+    Graph Sequence Neural Networks", 2016): the other way round states grow from round to round,
+    and training with a fixed aggregation may collapse. The features are brought to ``hidden`` by a
+    linear layer first, so that all rounds share one layer; layers begin as torch's do; no LeakyReLU
+    follows the answers, some of which are negative; and batches, which are of one size each, are
+    not normalised.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class MultitaskGNN(nn.Module):
                 ],
                 dim=-1,
             )
-            x = self.update(x, F.leaky_relu(self.mix(found)))
+            x = self.update(F.leaky_relu(self.mix(found)), x)
         self.readout.processing_steps = size
         pooled = self.readout(x, batch.batch, dim_size=batch.num_graphs)
         return self.node_head(x), self.graph_head(pooled)

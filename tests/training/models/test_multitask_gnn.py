@@ -54,6 +54,19 @@ def test_half_as_many_rounds_as_nodes(graphs):
         rounds.clear()
 
 
+def test_states_stay_within_bounds():
+    """Whatever is found: each round's state is between the last one's and a number in [-1, 1]."""
+    model = MultitaskGNN("sum", hidden=8)
+    with torch.no_grad():
+        model.mix.weight *= 100
+    states = []
+    model.update.register_forward_hook(lambda _, __, out: states.append(out))
+    batch = Batch.from_data_list(multitask_graphs([24], 2, seed=1))
+    model(batch)
+    bound = model.encode(batch.x).abs().max().clamp(min=1)
+    assert len(states) == 12 and all(state.abs().max() <= bound for state in states)
+
+
 @pytest.mark.parametrize("aggr", ["lcm", "mix"])
 def test_gradients_reach_all_parameters(graphs, aggr):
     model = MultitaskGNN(aggr, hidden=8, towers=2)
