@@ -1,5 +1,6 @@
 """How many states become one: traversals that know the monoid protocol and no concrete monoid."""
 
+from lcm_graph.reduce.dynamic import FoldTree as FoldTree
 from lcm_graph.reduce.plan import FoldPlan as FoldPlan
 from lcm_graph.reduce.scan import prefix_reduce as prefix_reduce
 from lcm_graph.reduce.scan import window_reduce as window_reduce
