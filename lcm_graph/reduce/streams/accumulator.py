@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, map_state, take, unflatten
-from lcm_graph.reduce.plan import FoldPlan, make_plan
-from lcm_graph.reduce.segment import segment_reduce
-from lcm_graph.reduce.steps import cast_like
-from lcm_graph.reduce.streams.blocks import whole_blocks
+from lcm_graph.monoids.state import leaves, map_state, unflatten
+from lcm_graph.reduce.plan import make_plan
+from lcm_graph.reduce.streams.counter import Counter, Kept, fold_subtrees
 from lcm_graph.reduce.streams.file import check_monoid_of, read_stream, write_stream
-from lcm_graph.reduce.streams.slots import Slots
 
 GRADIENTS = ("last", "all")
-
-
-class Kept(NamedTuple):
-    """States to keep at a level."""
-
-    level: int
-    sets: Tensor  # int64 [b], distinct
-    states: State  # b of them
-
-
-class Neighbours(NamedTuple):
-    """Subtrees of one size."""
-
-    sets: Tensor  # int64 [b]
-    where: Tensor  # int64 [b], which of the subtrees of that size in its set each is
-    states: State  # b of them
 
 
 class Accumulator:
@@ -75,27 +55,30 @@ class Accumulator:
             raise ValueError(f"'gradient' must be one of {', '.join(GRADIENTS)} (got {gradient!r})")
         self.monoid = monoid
         self.gradient = gradient
-        self.counts = torch.empty(0, dtype=torch.int64)
-        """Elements so far of each set: int64 ``[sets]``."""
         self._like: Tensor | None = None  # [0, features]: an element's shape, dtype and device
-        self._levels: list[Slots] = []
+        self._counter = Counter(monoid, torch.device("cpu"))
 
     # Figures -----------------------------------------------------------------------------------
 
     @property
+    def counts(self) -> Tensor:
+        """Elements so far of each set: int64 ``[num_sets]``."""
+        return self._counter.counts.clone()
+
+    @property
     def num_sets(self) -> int:
         """One more than the largest set that was named."""
-        return self.counts.numel()
+        return self._counter.num_sets
 
     @property
     def num_elements(self) -> int:
         """Elements so far, of all sets."""
-        return int(self.counts.sum())
+        return int(self._counter.counts.sum())
 
     @property
     def num_states(self) -> int:
         """Rows of states that were ever needed at once: a measure of memory."""
-        return sum(slots.used for slots in self._levels)
+        return sum(slots.used for slots in self._counter.levels)
 
     # More elements -----------------------------------------------------------------------------
 
@@ -124,9 +107,12 @@ class Accumulator:
         self._check_like(x)
         if self.gradient == "last" or not torch.is_grad_enabled():
             self.detach()
-        before = _counts(self, plan.num_sets, x.device)
-        kept = self._insert(before, *self._fold_blocks(self.monoid.lift(x), plan, before))
-        self._keep(kept, x, before + _padded(plan.sizes, before.numel()))
+        counter = self._begin(x)
+        start = counter.counts_of(plan.num_sets)
+        subtrees = fold_subtrees(self.monoid, self.monoid.lift(x), plan, start)
+        more = torch.cat([plan.sizes, start.new_zeros(start.numel() - plan.num_sets)])
+        counter.insert(subtrees, start + more)
+        self._counter, self._like = counter, x.detach()[:0].clone()
 
     def merge(self, other: Accumulator) -> None:
         """Take in the elements of another accumulator, set by set, after one's own.
@@ -154,14 +140,17 @@ class Accumulator:
         if other._like is None:
             return
         self._check_like(other._like)
-        device = other._like.device
-        mine = _counts(self, other.num_sets, device)
-        theirs = _counts(other, self.num_sets, device)
+        counter = self._begin(other._like)
         if not self.monoid.commutative:
-            self._check_aligned(mine, theirs)
+            _check_aligned(
+                self.monoid,
+                counter.counts_of(other.num_sets),
+                other._counter.counts_of(counter.num_sets),
+            )
         if not torch.is_grad_enabled():
             self.detach()
-        self._keep(self._add(other, mine, theirs), other._like, mine + theirs)
+        counter.add(other._counter)
+        self._counter, self._like = counter, other._like
 
     # The answer --------------------------------------------------------------------------------
 
@@ -181,40 +170,16 @@ class Accumulator:
         """
         if self._like is None:
             raise ValueError("the accumulator has taken in no chunk: call update(x, index) first")
-        occupied = self.counts.nonzero().flatten()
-        place = torch.empty_like(self.counts)
-        place[occupied] = torch.arange(occupied.numel(), device=occupied.device)
-        folded = take(self._lifted_none(), occupied.new_empty(0))
-        folded = map_state(lambda s: s.new_zeros(occupied.numel(), *s.shape[1:]), folded)
-        begun = torch.zeros_like(self.counts, dtype=torch.bool)
-        for level in range(len(self._levels)):  # from the last elements to the first
-            sets = self._holding(level)
-            if not sets.numel():
-                continue
-            states = self._levels[level].get(sets)
-            more = begun[sets].nonzero().flatten()
-            if more.numel():
-                left = take(states, more)
-                both = self._combine(left, take(folded, place[sets[more]]))
-                states = map_state(lambda s, b, more=more: s.index_copy(0, more, b), states, both)
-            folded = map_state(
-                lambda f, s, rows=place[sets]: f.index_copy(0, rows, s), folded, states
-            )
-            begun[sets] = True
-        if occupied.numel() == self.num_sets:
-            return folded
-        return self.monoid.folds_as.place(folded, occupied, self.num_sets)
+        return self._counter.fold(self._lifted_none())
 
     def detach(self) -> None:
         """Forget how the states were computed: gradients end here."""
-        for slots in self._levels:
-            slots.detach()
+        self._counter.detach()
 
     def copy(self) -> Accumulator:
         """Another accumulator that has taken in the same, with its graph, and goes on by itself."""
         other = Accumulator(self.monoid, gradient=self.gradient)
-        other.counts, other._like = self.counts.clone(), self._like
-        other._levels = [slots.copy() for slots in self._levels]
+        other._counter, other._like = self._counter.copy(), self._like
         return other
 
     # To files and back -------------------------------------------------------------------------
@@ -230,13 +195,13 @@ class Accumulator:
         """
         if self._like is None:
             raise ValueError("the accumulator has taken in no chunk: there is nothing to keep")
-        found = {"counts": self.counts.clone(), "like": self._like.clone()}
-        for level in range(len(self._levels)):
-            sets = self._holding(level)
+        found = {"counts": self.counts, "like": self._like.clone()}
+        for level, slots in enumerate(self._counter.levels):
+            sets = self._counter.holding(level)
             if not sets.numel():
                 continue
             found[f"levels.{level}.sets"] = sets
-            for number, tensor in enumerate(leaves(self._levels[level].get(sets))):
+            for number, tensor in enumerate(leaves(slots.get(sets))):
                 found[f"levels.{level}.{number}"] = tensor.detach()
         return found
 
@@ -253,7 +218,7 @@ class Accumulator:
             raise ValueError(
                 f"'state_dict' is not what an Accumulator of {self.monoid} gives ({error})"
             ) from error
-        self.counts, self._like, self._levels = fresh.counts, fresh._like, fresh._levels
+        self._counter, self._like = fresh._counter, fresh._like
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`state_dict` to a safetensors file, all or nothing.
@@ -280,12 +245,14 @@ class Accumulator:
         self.load_state_dict(tensors)
 
     def _load(self, state_dict: Mapping[str, Tensor]) -> None:
-        self.counts, self._like = state_dict["counts"].clone(), state_dict["like"].clone()
+        counts, self._like = state_dict["counts"].clone(), state_dict["like"].clone()
+        self._counter = Counter(self.monoid, counts.device)
+        self._counter.keep([], counts)
         kept = []
         like = self._lifted_none()
         expected = {"counts", "like"}
-        for level in range(int(self.counts.max()).bit_length() if self.num_sets else 0):
-            sets = self._holding(level)
+        for level in range(int(counts.max()).bit_length() if counts.numel() else 0):
+            sets = self._counter.holding(level)
             if not sets.numel():
                 continue
             names = [f"levels.{level}.{number}" for number in range(len(leaves(like)))]
@@ -300,124 +267,15 @@ class Accumulator:
                         f"{tuple(other.shape[1:])} {other.dtype}"
                     )
             kept.append(Kept(level, sets, map_state(Tensor.clone, states)))
-        self._keep(kept, self._like, self.counts)
+        self._counter.keep(kept, counts)
         if set(state_dict) - expected:
             raise ValueError(f"it has more: {', '.join(sorted(set(state_dict) - expected))}")
 
     # How ---------------------------------------------------------------------------------------
 
-    def _fold_blocks(
-        self, states: State, plan: FoldPlan, before: Tensor
-    ) -> tuple[State, Tensor, Tensor, Tensor]:
-        """Fold a chunk's whole subtrees: their states, sets, places in the set and levels."""
-        sets = plan.sizes.nonzero().flatten()
-        start = before[sets]
-        owner, begin, level = whole_blocks(start, start + plan.sizes[sets])
-        ptr = torch.cat([level.new_zeros(1), (1 << level).cumsum(0)])
-        blocks = FoldPlan(ptr, plan.num_elements, plan.permutation)
-        return segment_reduce(self.monoid, states, plan=blocks), sets[owner], begin, level
-
-    def _insert(
-        self, before: Tensor, states: State, sets: Tensor, begin: Tensor, level: Tensor
-    ) -> list[Kept]:
-        """Add subtrees to those that are kept, which carries from level to level.
-
-        Returns:
-            What is to be kept.
-        """
-        by_level = level.argsort(stable=True)
-        ends = torch.bincount(level, minlength=1).cumsum(0).tolist()
-        up = Neighbours(sets[:0], begin[:0], take(states, by_level[:0]))
-        kept = []
-        number, at = 0, 0
-        while number < len(ends) or up.sets.numel():
-            end = ends[number] if number < len(ends) else at
-            rows, at = by_level[at:end], end
-            here = Neighbours(
-                torch.cat([up.sets, sets[rows]]),
-                torch.cat([up.where, begin[rows] >> number]),
-                _cat(up.states, take(states, rows)),
-            )
-            rest, up = self._carry(number, here, before)
-            kept.append(rest)
-            number += 1
-        return kept
-
-    def _carry(self, level: int, here: Neighbours, before: Tensor) -> tuple[Kept, Neighbours]:
-        """Combine neighbours of one level: what has none is kept, the others go up."""
-        sets, where, states = here
-        touched = sets.unique()
-        waiting = touched[_digit(before[touched], level)]
-        if waiting.numel():
-            sets = torch.cat([waiting, sets])
-            where = torch.cat([(before[waiting] >> level) - 1, where])
-            states = _cat(self._levels[level].get(waiting), states)
-        order = where.argsort(stable=True)
-        order = order[sets[order].argsort(stable=True)]
-        is_right = _digit(where[order], 0)  # what it goes with stands before it
-        right = is_right.nonzero().flatten()
-        alone = ~is_right
-        alone[right - 1] = False
-        left, right, rest = order[right - 1], order[right], order[alone]
-        both = self._combine(take(states, left), take(states, right))
-        return (
-            Kept(level, sets[rest], take(states, rest)),
-            Neighbours(sets[left], where[left] >> 1, both),
-        )
-
-    def _add(self, other: Accumulator, mine: Tensor, theirs: Tensor) -> list[Kept]:
-        """Add another's subtrees of each level, as digits of binary numbers are added."""
-        kept = []
-        carried: list[tuple[Tensor, State]] = []
-        for level in range(int((mine + theirs).max()).bit_length() if mine.numel() else 0):
-            parts = []
-            for levels, counts in ((self._levels, mine), (other._levels, theirs)):
-                holding = _digit(counts, level).nonzero().flatten()
-                if holding.numel():
-                    parts.append((holding, levels[level].get(holding)))
-            parts += carried
-            if parts:
-                rest, carried = self._add_digit(level, parts)
-                kept.append(rest)
-        return kept
-
-    def _add_digit(
-        self, level: int, parts: list[tuple[Tensor, State]]
-    ) -> tuple[Kept, list[tuple[Tensor, State]]]:
-        """Of up to three states of a set the last two are combined and go up; one alone stays."""
-        sets = torch.cat([some for some, _ in parts])
-        states = _cat(*(state for _, state in parts))
-        order = sets.argsort(stable=True)  # own before theirs before what was carried
-        ordered = sets[order]
-        same = ordered[1:] == ordered[:-1]
-        no = same.new_zeros(1)
-        right = (torch.cat([no, same]) & ~torch.cat([same, no])).nonzero().flatten()
-        stays = torch.ones_like(ordered, dtype=torch.bool)
-        stays[right] = stays[right - 1] = False
-        rest = order[stays]
-        kept = Kept(level, sets[rest], take(states, rest))
-        if not right.numel():
-            return kept, []
-        both = self._combine(take(states, order[right - 1]), take(states, order[right]))
-        return kept, [(ordered[right], both)]
-
-    def _keep(self, kept: list[Kept], like: Tensor, counts: Tensor) -> None:
-        """Now that all has gone well."""
-        self._like = like.detach()[:0].clone()
-        self.counts = counts
-        for level, sets, states in kept:
-            while len(self._levels) <= level:
-                self._levels.append(Slots(counts.device))
-            if sets.numel():
-                self._levels[level].put(sets, states, counts.numel())
-
-    def _combine(self, left: State, right: State) -> State:
-        monoid = self.monoid.folds_as
-        return cast_like(monoid.combine(left, right), left, monoid)
-
-    def _holding(self, level: int) -> Tensor:
-        """The sets that have a state at ``level``."""
-        return _digit(self.counts, level).nonzero().flatten()
+    def _begin(self, like: Tensor) -> Counter:
+        """The counter for elements like these: another one, if these are the first."""
+        return self._counter if self._like is not None else Counter(self.monoid, like.device)
 
     def _lifted_none(self) -> State:
         """States of no elements."""
@@ -441,37 +299,20 @@ class Accumulator:
                 f"(got {tuple(x.shape)})"
             )
 
-    def _check_aligned(self, mine: Tensor, theirs: Tensor) -> None:
-        size = torch.ones_like(theirs)
-        for _ in range(int(theirs.max()).bit_length() if theirs.numel() else 0):
-            size = torch.where(size < theirs, 2 * size, size)
-        wrong = ((mine % size != 0) & (theirs > 0)).nonzero().flatten()
-        if wrong.numel():
-            one = int(wrong[0])
-            raise ValueError(
-                f"{self.monoid} is not commutative, and set {one} has {int(mine[one])} elements, "
-                f"not a multiple of {int(size[one])}: {int(theirs[one])} more can be merged in no "
-                "order but their own; pass them to update instead"
-            )
-
     def __repr__(self) -> str:
         return f"Accumulator({self.monoid}, sets={self.num_sets}, elements={self.num_elements})"
 
 
-def _cat(*states: State) -> State:
-    return map_state(lambda *tensors: torch.cat(tensors), *states)
-
-
-def _digit(numbers: Tensor, place: int) -> Tensor:
-    """Whether the binary digit at ``place`` is 1."""
-    return (numbers >> place) & 1 == 1
-
-
-def _counts(accumulator: Accumulator, num_sets: int, device: torch.device) -> Tensor:
-    """A copy of the numbers of elements, of ``num_sets`` at least."""
-    counts = accumulator.counts.to(device)
-    return _padded(counts, max(num_sets, counts.numel()))
-
-
-def _padded(counts: Tensor, num_sets: int) -> Tensor:
-    return torch.cat([counts, counts.new_zeros(num_sets - counts.numel())])
+def _check_aligned(monoid: Monoid, mine: Tensor, theirs: Tensor) -> None:
+    """ValueError if elements would not come after one's own, in their order."""
+    size = torch.ones_like(theirs)
+    for _ in range(int(theirs.max()).bit_length() if theirs.numel() else 0):
+        size = torch.where(size < theirs, 2 * size, size)
+    wrong = ((mine % size != 0) & (theirs > 0)).nonzero().flatten()
+    if wrong.numel():
+        one = int(wrong[0])
+        raise ValueError(
+            f"{monoid} is not commutative, and set {one} has {int(mine[one])} elements, not a "
+            f"multiple of {int(size[one])}: {int(theirs[one])} more can be merged in no order but "
+            "their own; pass them to update instead"
+        )
