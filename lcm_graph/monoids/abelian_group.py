@@ -40,6 +40,7 @@ class AbelianGroup(Monoid):
     """
 
     invertible = True
+    additive = True
 
     def __init__(self, channels: int, layers: int = 4, hidden: int | None = None) -> None:
         super().__init__(check_positive("channels", channels))

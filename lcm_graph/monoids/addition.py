@@ -13,6 +13,7 @@ class Sum(Monoid):
     """Addition: the state is the running sum ``[n, channels]``, the identity is 0."""
 
     invertible = True
+    additive = True
 
     def combine(self, left: Tensor, right: Tensor) -> Tensor:
         return left + right

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from lcm_graph.monoids.state import State, leaves, map_state
 
+LAWS = ("commutative", "associative", "idempotent", "invertible", "additive")
+
 
 class Monoid(nn.Module):
     r"""A monoid :math:`(M, \oplus, e)` on states, with maps into and out of it.
 
     A set :math:`X` is folded as ``lower(lift(x_1) ⊕ lift(x_2) ⊕ …)`` (Ong & Veličković 2022,
     Sec. 2, Prop. 1). A subclass writes :meth:`combine` and :meth:`identity`, and :meth:`lift` and
-    :meth:`lower` where the state is not the element itself. The four class attributes say which
+    :meth:`lower` where the state is not the element itself. The class attributes say which
     laws hold *exactly* (up to rounding where the operator rounds);
     :func:`lcm_graph.testing.check_monoid` holds a monoid to them.
 
@@ -30,6 +32,8 @@ class Monoid(nn.Module):
     associative: ClassVar[bool] = True
     idempotent: ClassVar[bool] = False
     invertible: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
+    """Whether ``combine`` adds the tensors of two states, so that machines can."""
 
     recomputable: bool = True
     """Whether ``combine`` reaches tensors that need gradients only through parameters and buffers.

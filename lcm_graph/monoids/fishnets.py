@@ -46,6 +46,7 @@ class Fishnets(Monoid):
     """
 
     invertible = True
+    additive = True
 
     _triangle: Tensor  # where in a matrix, flattened, the entries of its lower triangle are
     _spread: Tensor  # where in the triangle the entries of the symmetric matrix are

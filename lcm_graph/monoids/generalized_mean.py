@@ -50,6 +50,7 @@ class GeneralizedMean(Monoid):
     """
 
     invertible = True
+    additive = True
 
     def __init__(self, channels: int, hidden: int = 8) -> None:
         super().__init__(check_positive("channels", channels))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lcm_graph.monoids.base import Monoid
+from lcm_graph.monoids.base import LAWS, Monoid
 from lcm_graph.monoids.reset import reset_modules
 from lcm_graph.monoids.state import State
 
@@ -30,7 +30,7 @@ class Lifted(Monoid):
             raise TypeError(f"'monoid' must be a Monoid (got {type(monoid).__name__})")
         self.module = module
         self.monoid = monoid
-        for law in ("commutative", "associative", "idempotent", "invertible", "recomputable"):
+        for law in (*LAWS, "recomputable"):
             setattr(self, law, getattr(monoid, law))
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lcm_graph.monoids.base import Monoid
+from lcm_graph.monoids.base import LAWS, Monoid
 from lcm_graph.monoids.state import State
 
 
@@ -33,7 +33,7 @@ class Product(Monoid):
             raise ValueError(f"the factors of a Product must agree in channels (got {monoids})")
         super().__init__(channels.pop() if channels else None)
         self.monoids = nn.ModuleList(monoids)
-        for law in ("commutative", "associative", "idempotent", "invertible", "recomputable"):
+        for law in (*LAWS, "recomputable"):
             setattr(self, law, all(getattr(monoid, law) for monoid in monoids))
 
     @property

@@ -132,6 +132,21 @@ def check_inverse(subject: MonoidSubject) -> Measurement:
     return expect_close(rest, monoid.lower(b), "combine(combine(a, b), inverse(a)) against b on 17")
 
 
+def check_additive(subject: MonoidSubject) -> Measurement:
+    """``combine`` adds the tensors of the states, and the identity is 0, if that is claimed."""
+    monoid = subject.fresh()
+    if not monoid.additive:
+        return {"additive": False}
+    expect(monoid.commutative and monoid.associative, "what adds is commutative and associative")
+    a, b = subject.states(monoid, 17, 0), subject.states(monoid, 17, 1)
+    combined = leaves(monoid.combine(a, b))
+    for one, left, right in zip(combined, leaves(a), leaves(b), strict=True):
+        expect_equal(one, left + right, "a tensor of combine(a, b) against the sum")
+    for one in leaves(subject.empty(monoid)):
+        expect_equal(one, torch.zeros_like(one), "a tensor of the identity")
+    return None
+
+
 def check_weigh(subject: MonoidSubject) -> Measurement:
     """Weight 1 changes nothing; weight 0 makes the identity."""
     monoid = subject.fresh()
@@ -188,5 +203,6 @@ CHECKS: tuple[Callable[[MonoidSubject], Measurement], ...] = (
     check_associative,
     check_idempotent,
     check_inverse,
+    check_additive,
     check_weigh,
 )
