@@ -9,7 +9,7 @@ from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import map_state, take
 from lcm_graph.reduce.dynamic.layout import Layout
 from lcm_graph.reduce.plan import make_plan
-from lcm_graph.reduce.sets import check_vector
+from lcm_graph.reduce.sets import check_index, check_vector
 from lcm_graph.reduce.steps import cast_like, rows_at_once
 
 
@@ -103,9 +103,11 @@ class FoldTree:
                 than the first elements.
         """
         states = self._lift(x)
-        plan = make_plan(x.size(0), index, device=x.device)
-        sets = plan.index
-        self._extend(plan.num_sets)
+        if index is None:
+            index = torch.zeros(x.size(0), dtype=torch.int64, device=x.device)
+        num_sets, _ = check_index(index, x.size(0), None)
+        sets = index.long()
+        self._extend(num_sets)
         place = self._places_for(sets)
         self._set = _appended(self._set, self._given, sets)
         self._place = _appended(self._place, self._given, place)
@@ -204,6 +206,8 @@ class FoldTree:
     def _extend(self, num_sets: int) -> None:
         self._layout.extend(num_sets)
         more = self._layout.num_sets - self._used.numel()
+        if not more:
+            return
         self._used = torch.cat([self._used, self._used.new_zeros(more)])
 
     def _places_for(self, sets: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ class Layout:
 
     def extend(self, num_sets: int) -> None:
         """Have at least so many sets."""
-        more = max(0, num_sets - self.num_sets)
+        more = num_sets - self.num_sets
+        if more <= 0:
+            return
         self.base = torch.cat([self.base, self.base.new_zeros(more)])
         self.height = torch.cat([self.height, self.height.new_full((more,), -1)])
 
