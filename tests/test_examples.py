@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -186,6 +187,25 @@ def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     one, two = losses
     assert one[-1] < 0.9 * one[0]
     assert ((one - two).abs() / one.abs()).max() <= 1e-5
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without distributed")
+def test_a_layer_in_two_processes(tmp_path: Path) -> None:
+    write_dependencies(tmp_path)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", str(EXAMPLES / "sharded_layer.py")),
+            *("--root", str(tmp_path), "--channels", "4"),
+        ],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"values differ by (\S+), gradients by (\S+)", done.stdout)
+    assert found is not None and max(map(float, found.groups())) <= 1e-4
 
 
 def test_lightning_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -17,4 +17,5 @@ from lcm_graph.aggregators.mix import plan_choices as plan_choices
 from lcm_graph.aggregators.monoid import MonoidAggregation as MonoidAggregation
 from lcm_graph.aggregators.recurrent import RecurrentAggregation as RecurrentAggregation
 from lcm_graph.aggregators.regularization import regularization as regularization
+from lcm_graph.aggregators.shard import shard as shard
 from lcm_graph.aggregators.tree import TreeAggregation as TreeAggregation

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from lcm_graph.aggregators.base import FoldAggregation
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.reduce import FoldPlan, segment_reduce
+from lcm_graph.reduce import FoldPlan, distributed_reduce, segment_reduce
 from lcm_graph.regularizers import associativity_loss, commutativity_loss
 
 BRACKETINGS = ("canonical", "random")
 _TRAINING = ("bracketing", "associativity", "commutativity")
+
+
+class Shards:
+    """Which processes hold parts of the sets; copies and pickles have lost a group of their own.
+
+    Args:
+        group: see :func:`~lcm_graph.reduce.distributed_reduce`.
+    """
+
+    def __init__(self, group: dist.ProcessGroup | DeviceMesh | None) -> None:
+        self._group = group
+        self._is_lost = False
+
+    @property
+    def group(self) -> dist.ProcessGroup | DeviceMesh | None:
+        """RuntimeError if it was lost."""
+        if self._is_lost:
+            raise RuntimeError(
+                "the process group of a sharded aggregator is not copied with it: call "
+                "shard(model, group) on the copy"
+            )
+        return self._group
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_group": None, "_is_lost": self._is_lost or self._group is not None}
 
 
 class TreeAggregation(FoldAggregation):
@@ -50,6 +78,7 @@ class TreeAggregation(FoldAggregation):
                 f"'bracketing' must be one of {', '.join(BRACKETINGS)} (got {bracketing!r})"
             )
         self.bracketing = bracketing
+        self.shards: Shards | None = None  # see shard
         self.associativity = check_loss_weight("associativity", associativity)
         self.commutativity = check_loss_weight("commutativity", commutativity)
 
@@ -63,6 +92,9 @@ class TreeAggregation(FoldAggregation):
                 plan = self._planned(FoldPlan.bracketed, plan)
             if torch.is_grad_enabled():
                 self._penalize_laws(monoid, states, plan)
+        if self.shards is not None:
+            group = self.shards.group
+            return monoid.lower(distributed_reduce(monoid, states, group=group, plan=plan))
         return monoid.lower(segment_reduce(monoid, states, plan=plan))
 
     def _penalize_laws(self, monoid: Monoid, states: State, plan: FoldPlan) -> None:

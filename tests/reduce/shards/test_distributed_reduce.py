@@ -10,8 +10,8 @@ import torch
 
 from lcm_graph.monoids import Sum
 from lcm_graph.reduce import distributed_reduce, segment_reduce
+from tests.processes import run, start
 from tests.reduce.shards import cases
-from tests.reduce.shards.processes import run, start
 from tests.references import error
 
 CASES = "tests.reduce.shards.cases"
