@@ -3,9 +3,9 @@
     python examples/growing_graph.py [--nodes 3000] [--edges-each 4]
 
 A citation graph grows by preferential attachment: a new node points to others, the more likely the
-more point to them already; now and then a citation is taken back. Every node's readout of those that
-cite it, by a learned monoid, is kept in a tree that is changed in place. At the end, it is compared
-with a fold of the whole graph, and so is the time.
+more point to them already; now and then a citation is taken back. Every node's readout of those
+that cite it, by a learned monoid, is kept in a tree that is changed in place. At the end, it is
+compared with a fold of the whole graph, and so is the time.
 """
 
 from __future__ import annotations
@@ -75,12 +75,10 @@ def main() -> None:
     whole = (same == sizes) & (sizes > 0)  # without gaps the trees are those of the fold
     difference = (tree.result() - monoid.lower(expected))[whole].abs().max()
     changes = args.nodes - 1 + taken_back
-    print(
-        f"{tree.num_elements:,} edges, {taken_back} taken back, the largest set {int(sizes.max())}"
-    )
-    print(
-        f"a change and its answers {seconds / changes * 1e3:.2f} ms, all anew {anew * 1e3:.0f} ms"
-    )
+    hub = int(sizes.max())
+    print(f"{tree.num_elements:,} edges, {taken_back} taken back, the largest set {hub}")
+    each, once = seconds / changes * 1e3, anew * 1e3
+    print(f"a change and its answers {each:.2f} ms, all anew {once:.0f} ms")
     print(f"{int(whole.sum()):,} sets without gaps differ by {float(difference):.1e}")
 
 

@@ -40,6 +40,24 @@ def test_triton_operator(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("1,000 rotations in 6 sets")
 
 
+def test_live_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--readings", "700", "--steps", "3", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["live_stream.py", *arguments])
+    runpy.run_path(str(EXAMPLES / "live_stream.py"), run_name="__main__")
+    found = re.search(r"all at once by (\S+)", capsys.readouterr().out)
+    assert found is not None and float(found[1]) <= 1e-4
+    assert {path.name for path in tmp_path.iterdir()} == {"second.png", "means.png"}
+
+
+def test_growing_graph(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["growing_graph.py", "--nodes", "60"])
+    runpy.run_path(str(EXAMPLES / "growing_graph.py"), run_name="__main__")
+    found = re.search(r"([1-9]\d*) sets without gaps differ by (\S+)", capsys.readouterr().out)
+    assert found is not None and float(found[2]) <= 1e-4
+
+
 @pytest.mark.parametrize("function", ["sum", "modular_sum"])
 def test_mnist_sets(
     function: str,
