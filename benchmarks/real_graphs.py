@@ -19,7 +19,7 @@ from lcm_graph.training.figures import plot_lines
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "real_graphs"
-PAGES = (DOCS / "real_graphs.md", DOCS / "which_aggregator.md")
+PAGES = (DOCS / "real_graphs.md",)
 CURVES = RESULTS / "pna_multitask" / "larger.png"
 Comparison = dict[str, Any]  # what a script writes as results.json
 Run = dict[str, Any]
@@ -98,7 +98,7 @@ def table(comparison: Comparison, metric: Metric) -> str:
     """Score, parameters, time and memory of each aggregation."""
     done = _done(comparison)
     scores = {aggr: [run["test"] for run in runs] for aggr, runs in done.items()}
-    bold = _clearly_best(scores, metric)
+    bold = clearly_best(scores, metric)
     rows = [["", f"test {metric.name}", "validation", "parameters", "s/epoch", "MiB/step"]]
     for aggr, runs in done.items():
         score = mean_std(scores[aggr])
@@ -194,7 +194,7 @@ def _larger(comparison: Comparison) -> dict[str, dict[str, float]]:
     return lines
 
 
-def _clearly_best(scores: Mapping[str, Sequence[float]], metric: Metric) -> str | None:
+def clearly_best(scores: Mapping[str, Sequence[float]], metric: Metric) -> str | None:
     """Whose mean leads that of every other by more than one standard error of the difference."""
     sign = 1 if metric.maximize else -1
     first = max(scores, key=lambda name: sign * statistics.fmean(scores[name]))
