@@ -1,0 +1,13 @@
+"""Attention as a fold: states of queries, keys and tokens that merge."""
+
+from lcm_graph.attention.dense import attend as attend
+from lcm_graph.attention.states import AttentionState as AttentionState
+from lcm_graph.attention.states import ClusterState as ClusterState
+from lcm_graph.attention.states import ClusterSummary as ClusterSummary
+from lcm_graph.attention.states import LinearAttention as LinearAttention
+from lcm_graph.attention.states import LinearState as LinearState
+from lcm_graph.attention.states import MemoryState as MemoryState
+from lcm_graph.attention.states import SoftmaxAttention as SoftmaxAttention
+from lcm_graph.attention.states import TopMemory as TopMemory
+from lcm_graph.attention.states import merge as merge
+from lcm_graph.attention.states import reweigh as reweigh

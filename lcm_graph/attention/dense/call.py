@@ -1,0 +1,72 @@
+"""``attend``: what queries gather of keys, as a state."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lcm_graph.attention.dense.chunked import CHUNK, chunked_attention
+from lcm_graph.attention.dense.inputs import check_inputs
+from lcm_graph.attention.dense.kernel import kernel_attention, refusal
+from lcm_graph.attention.dense.plain import plain_attention
+from lcm_graph.attention.states import AttentionState
+from lcm_graph.kernels.gradient_mode import is_transformed
+
+BACKENDS = ("plain", "chunked", "kernel")
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    backend: str | None = None,
+) -> AttentionState:
+    """Softmax attention of queries to keys, with the logarithm of what the weights add up to.
+
+    ``attend(q, k, v).out`` is :func:`torch.nn.functional.scaled_dot_product_attention`; with
+    ``lse``, which has its gradient too, what was gathered of some keys merges with what was
+    gathered of others: ``merge(attend(q, k1, v1), attend(q, k2, v2))`` attends to both.
+
+    Args:
+        q: floating point ``[..., heads, N, D]``, or ``[N, D]``.
+        k: ``[..., heads, M, D]``; fewer heads, a divisor of the queries', are shared by groups of
+            neighbouring heads of queries.
+        v: ``[..., heads, M, C]``, with the heads of ``k``.
+        mask: bool, broadcasts over ``[..., heads, N, M]``: True where a query sees a key.
+        bias: floating point, broadcasts likewise: added to the scaled logits.
+        causal: let the last query see all keys, the one before it all but the last, and so on. (At
+            ``N = M`` that is what ``is_causal`` of torch means.)
+        scale: of the logits (default: ``D ** -0.5``).
+        backend: how to compute it. ``"plain"``: all logits at once, also under ``torch.func``.
+            ``"chunked"``: some keys at a time, in the backward pass too.
+            ``"kernel"``: torch's kernel for CPU, without gradients. Default: the kernel where it
+            can, else ``"plain"`` up to a few hundred keys, else ``"chunked"``.
+
+    Returns:
+        ``out [..., heads, N, C]`` and ``lse [..., heads, N]``, float32 for narrower inputs; 0 and
+        -inf for a query that sees no key.
+
+    Raises:
+        ValueError: shapes, dtypes or devices do not go together, there is no such backend, or it
+            cannot compute this.
+    """
+    inputs = check_inputs(q, k, v, mask, bias, causal, scale)
+    if backend is None:
+        if refusal(inputs) is None:
+            backend = "kernel"
+        else:
+            backend = "plain" if k.size(-2) <= CHUNK or is_transformed() else "chunked"
+    if backend == "plain":
+        return plain_attention(inputs)
+    if backend == "chunked":
+        return chunked_attention(inputs)
+    if backend != "kernel":
+        raise ValueError(f"'backend' must be one of {', '.join(BACKENDS)} (got {backend!r})")
+    why = refusal(inputs)
+    if why is not None:
+        raise ValueError(f"'backend' must be 'plain' or 'chunked' here, not 'kernel': {why}")
+    return kernel_attention(inputs)
