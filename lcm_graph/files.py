@@ -17,13 +17,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         OSError: the folder is not writable, the disk is full, ...; the message names ``path``.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        _write(temporary, content)
         os.replace(temporary, path)
     except OSError as error:
         kept = "the former file is intact" if path.is_file() else "nothing was written"
@@ -35,3 +31,37 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # already renamed, or never created
             temporary.unlink()
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """See whether :func:`write_atomically` could write ``path``; makes its folder.
+
+    Raises:
+        OSError: it could not.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it")
+    temporary = _beside(path)
+    try:
+        _write(temporary, b"")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path} ({error.strerror or error}); choose another, writable folder",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

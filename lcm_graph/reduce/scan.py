@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, map_state, num_elements, take
+from lcm_graph.reduce.lifted import check_monoid_type, explained
 from lcm_graph.reduce.plan import FoldPlan, make_plan
 from lcm_graph.reduce.steps import cast_like
 
@@ -43,6 +44,10 @@ def prefix_reduce(
         ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
     """
     monoid, states, plan = _sequences(monoid, states, index, ptr, dim_size, plan)
+    return explained(monoid, states, _prefixes, monoid, states, plan)
+
+
+def _prefixes(monoid: Monoid, states: State, plan: FoldPlan) -> State:
     places = plan._position
     folded = states  # of each place: the elements from where its block of this level begins
     blocks = states  # of each place that begins a block of this level, and so is even there
@@ -93,6 +98,10 @@ def window_reduce(
     if isinstance(width, bool) or not isinstance(width, int) or width < 1:
         raise ValueError(f"'width' must be a positive integer (got {width!r})")
     monoid, states, plan = _sequences(monoid, states, index, ptr, dim_size, plan)
+    return explained(monoid, states, _windows, monoid, states, plan, width)
+
+
+def _windows(monoid: Monoid, states: State, plan: FoldPlan, width: int) -> State:
     # How many elements a window has: less than the width at a set's beginning.
     count = (plan._position + 1).clamp(max=width)
     power = states  # of each place: the 2^level elements that end with it, where there are
@@ -124,6 +133,7 @@ def _sequences(
     plan: FoldPlan | None,
 ) -> tuple[Monoid, State, FoldPlan]:
     """The states with the sets laid end to end."""
+    check_monoid_type(monoid)
     if plan is None:
         device = leaves(states)[0].device
         plan = make_plan(num_elements(states), index, ptr, dim_size, device)

@@ -8,6 +8,7 @@ from torch import Tensor
 from lcm_graph.kernels.registry import closed_form_kernel
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, num_elements, take
+from lcm_graph.reduce.lifted import check_monoid_type, explained
 from lcm_graph.reduce.plan import FoldPlan, make_plan
 from lcm_graph.reduce.tree import fold_roots, is_looked_into
 
@@ -49,18 +50,21 @@ def segment_reduce(
         The states of the sets, ``dim_size`` elements along dim 0; the identity for empty sets.
 
     Raises:
-        ValueError: ``index`` or ``ptr`` is not a one-dimensional integer tensor or has another
-            length than the elements; ``index`` is negative or not below ``dim_size``; ``ptr`` does
-            not begin with 0, decreases, or does not end with n; they contradict each other, or
-            ``plan`` is for another number of elements.
+        TypeError: ``monoid`` is no :class:`~lcm_graph.monoids.Monoid`.
+        ValueError: ``states`` are elements that were not lifted; ``index`` or ``ptr`` is not a
+            one-dimensional integer tensor or has another length than the elements; ``index`` is
+            negative or not below ``dim_size``; ``ptr`` does not begin with 0, decreases, or does
+            not end with n; they contradict each other, or ``plan`` is for another number of
+            elements.
     """
+    check_monoid_type(monoid)
     n = num_elements(states)
     if plan is None:
         plan = make_plan(n, index, ptr, dim_size, leaves(states)[0].device)
     elif index is not None or ptr is not None or dim_size is not None:
         raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
     _check_plan(plan, states)
-    return _fold(monoid, states, plan, recompute)
+    return explained(monoid, states, _fold, monoid, states, plan, recompute)
 
 
 def tree_reduce(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +23,7 @@ def check_index(index: Tensor, num_elements: int | None, dim_size: int | None) -
             f"'index' must have one entry for each of the {num_elements} elements "
             f"(got {index.numel()})"
         )
-    if dim_size is not None and dim_size < 0:
-        raise ValueError(f"'dim_size' must not be negative (got {dim_size})")
+    check_dim_size(dim_size)
     if index.numel() == 0:
         return dim_size or 0, True
     in_order = (index[1:] >= index[:-1]).all().to(index.dtype)
@@ -48,6 +48,7 @@ def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> in
     check_vector("ptr", ptr)
     if ptr.numel() == 0:
         raise ValueError("'ptr' must have one more entry than there are sets (got 0 entries)")
+    check_dim_size(dim_size)
     sets = ptr.numel() - 1
     if dim_size is not None and dim_size != sets:
         raise ValueError(f"'dim_size' must be the number of sets in 'ptr', {sets} (got {dim_size})")
@@ -89,12 +90,34 @@ def check_source(source: Tensor, num_elements: int, num_states: int) -> None:
         )
 
 
+def check_dim_size(dim_size: object) -> None:
+    """ValueError if ``dim_size`` is given and is no number of sets."""
+    wanted = (int, np.integer, torch.SymInt)
+    if dim_size is None or (isinstance(dim_size, wanted) and dim_size >= 0):
+        return
+    raise ValueError(f"'dim_size' must be an integer from 0 up (got {dim_size!r})")
+
+
+def check_tensor(name: str, value: object) -> None:
+    """TypeError if ``value`` is no tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"'{name}' must be a tensor (got {type(value).__name__}); torch.as_tensor makes one of "
+            "an array or a list"
+        )
+
+
 def check_vector(name: str, vector: Tensor) -> None:
     """ValueError if ``vector`` is not a one-dimensional tensor of integers."""
     if not isinstance(vector, Tensor):
         raise ValueError(f"'{name}' must be a tensor (got {type(vector).__name__})")
     if vector.dim() != 1:
         raise ValueError(f"'{name}' must be one-dimensional (got shape {tuple(vector.shape)})")
+    if vector.dtype == torch.bool:
+        raise ValueError(
+            f"'{name}' must hold integers (got torch.bool); {name}.nonzero().flatten() gives the "
+            "places that a mask marks"
+        )
     if vector.dtype not in _INTEGERS:
         raise ValueError(
             f"'{name}' must hold integers (got {vector.dtype}); convert it with {name}.long()"

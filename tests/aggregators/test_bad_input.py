@@ -105,7 +105,7 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "reduce-dim_size-negative": (
         reduce(index=t(0, 0, 0, 0), dim_size=-1),
         ValueError,
-        r"'dim_size' must not be neg.*got -1",
+        r"'dim_size' must be an integer from 0 up \(got -1\)",
     ),
     "reduce-dim_size-alone": (reduce(dim_size=2), ValueError, r"one set \(got dim_size 2\)"),
     "ptr-dim_size": (aggregate(ptr=t(0, 2, 4), dim_size=3), ValueError, r"'dim_size'.*'3'.*'2'"),

@@ -8,8 +8,10 @@ from torch import Tensor
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import map_state, take
 from lcm_graph.reduce.dynamic.layout import Layout
+from lcm_graph.reduce.lifted import check_monoid_type
 from lcm_graph.reduce.plan import make_plan
-from lcm_graph.reduce.sets import check_index, check_vector
+from lcm_graph.reduce.segment import segment_reduce
+from lcm_graph.reduce.sets import check_index, check_tensor, check_vector
 from lcm_graph.reduce.steps import cast_like, rows_at_once
 
 
@@ -26,7 +28,8 @@ class FoldTree:
     back by an inverse, nothing adds up over many changes.
 
     Answers are constants: no gradients. After the monoid's parameters have changed, :meth:`refold`.
-    Memory: 2 to 4 states an element.
+    Memory: 2 to 4 states an element, and two integers for each number ever given; numbers are not
+    given again. To keep a tree, pickle it.
 
     Args:
         monoid: what to fold with; used as it is, so in evaluation mode if that matters.
@@ -48,8 +51,8 @@ class FoldTree:
         ptr: Tensor | None = None,
         dim_size: int | None = None,
     ) -> None:
-        if not isinstance(monoid, Monoid):
-            raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64) (got {monoid!r})")
+        check_monoid_type(monoid)
+        check_tensor("x", x)
         plan = make_plan(x.size(0) if x.dim() else 0, index, ptr, dim_size, x.device)
         self.monoid = monoid
         self._layout = Layout(plan.num_sets, x.device)
@@ -159,6 +162,7 @@ class FoldTree:
 
     # The answer --------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def result(self, sets: Tensor | None = None) -> Tensor:
         """What sets fold to: ``[num_sets, out_channels]``, or ``[m, out_channels]``.
 
@@ -189,17 +193,19 @@ class FoldTree:
         states = take(self._nodes, roots[self._there[roots]])
         if occupied.numel() == sets.numel():
             return states
-        return self.monoid.folds_as.place(states, occupied, sets.numel())
+        return segment_reduce(self.monoid, states, occupied, dim_size=sets.numel())
 
     # How ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _lift(self, x: Tensor) -> State:
+        check_tensor("x", x)
         like = self._like
         if x.dtype != like.dtype or x.device != like.device or x.shape[1:] != like.shape[1:]:
             raise ValueError(
-                f"elements must be [m, {', '.join(map(str, like.shape[1:]))}] {like.dtype} on "
-                f"{like.device} as the first ones (got {tuple(x.shape)} {x.dtype} on {x.device})"
+                f"'x' must be [m, {', '.join(map(str, like.shape[1:]))}] {like.dtype} on "
+                f"{like.device} as the first elements (got {tuple(x.shape)} {x.dtype} on "
+                f"{x.device}); make another FoldTree for others"
             )
         return self.monoid.lift(x)
 

@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, map_state, num_elements, take
+from lcm_graph.reduce.lifted import check_monoid_type
 from lcm_graph.reduce.plan import FoldPlan, make_plan
 from lcm_graph.reduce.recompute import gradient_tensors
 from lcm_graph.reduce.segment import segment_reduce
@@ -70,6 +71,7 @@ def distributed_reduce(
         ValueError: see :func:`~lcm_graph.reduce.segment_reduce`; ``group`` is a mesh of several
             dimensions; or ranks bring states of different kinds.
     """
+    check_monoid_type(monoid)
     ranks = _ranks(group)
     n, device = num_elements(states), leaves(states)[0].device
     if plan is None:
@@ -115,13 +117,14 @@ def _agree(
     inputs = [*leaves(states), *gradient_tensors(monoid).values()]
     wants = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
     kind = [(tuple(t.shape[1:]), str(t.dtype)) for t in leaves(states)]
-    mark = zlib.crc32(repr((type(monoid).__name__, kind)).encode())
+    mark = zlib.crc32(repr((repr(monoid), kind)).encode())
     device = leaves(states)[0].device
     numbers = gather_numbers([plan.num_sets, int(wants), mark], device, ranks)
     if (numbers[:, 2] != mark).any():
         raise ValueError(
-            f"all ranks must fold states of one kind (here {type(monoid).__name__} of {kind}, "
-            "elsewhere others)"
+            f"all ranks must pass the same 'monoid' and 'states' of one kind: rank "
+            f"{dist.get_rank(ranks)} has {monoid} and {kind}, ranks "
+            f"{(numbers[:, 2] != mark).nonzero().flatten().tolist()} have others"
         )
     return int(numbers[:, 0].max()), bool(numbers[:, 1].any())
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import leaves, map_state, unflatten
+from lcm_graph.reduce.lifted import check_monoid_type
 from lcm_graph.reduce.plan import make_plan
+from lcm_graph.reduce.sets import check_tensor
 from lcm_graph.reduce.streams.counter import Counter, Kept, fold_subtrees
-from lcm_graph.reduce.streams.file import check_monoid_of, read_stream, write_stream
+from lcm_graph.reduce.streams.file import (
+    check_monoid_of,
+    describe_monoid,
+    read_stream,
+    write_stream,
+)
 
 GRADIENTS = ("last", "all")
 
@@ -49,8 +58,7 @@ class Accumulator:
     """
 
     def __init__(self, monoid: Monoid, *, gradient: str = "last") -> None:
-        if not isinstance(monoid, Monoid):
-            raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64) (got {monoid!r})")
+        check_monoid_type(monoid)
         if gradient not in GRADIENTS:
             raise ValueError(f"'gradient' must be one of {', '.join(GRADIENTS)} (got {gradient!r})")
         self.monoid = monoid
@@ -98,11 +106,14 @@ class Accumulator:
                 ``ptr`` they are of set 0.
             ptr: integers ``[S + 1]``, if the sets lie end to end.
             dim_size: number of sets, if more than are named; sets that other chunks named stay.
+                There is a row for each number up to the largest: number sets densely.
 
         Raises:
+            TypeError: ``x`` is no tensor.
             ValueError: see :func:`segment_reduce`; or elements have other features, dtype or device
                 than before. The accumulator is then as it was.
         """
+        check_tensor("x", x)
         plan = make_plan(x.size(0) if x.dim() else 0, index, ptr, dim_size, x.device)
         self._check_like(x)
         if self.gradient == "last" or not torch.is_grad_enabled():
@@ -128,8 +139,9 @@ class Accumulator:
 
         Raises:
             TypeError: ``other`` is no accumulator, or is of another kind of monoid.
-            ValueError: ``other``'s elements have other features, dtype or device, or the monoid is
-                not commutative and the numbers of elements are not as said above.
+            ValueError: ``other``'s monoid has other parameters, its elements have other features,
+                dtype or device, or the monoid is not commutative and the numbers of elements are
+                not as said above.
         """
         if not isinstance(other, Accumulator):
             raise TypeError(f"'other' must be an Accumulator (got {type(other).__name__})")
@@ -137,6 +149,13 @@ class Accumulator:
             raise TypeError(
                 f"'other' must be of the same monoid, {self.monoid} (got {other.monoid})"
             )
+        if other.monoid is not self.monoid:
+            mine, theirs = (describe_monoid(m)["parameters"] for m in (self.monoid, other.monoid))
+            if mine != theirs:
+                raise ValueError(
+                    f"'other' must be of a {self.monoid} with the same parameters: what was folded "
+                    "by different ones does not go together"
+                )
         if other._like is None:
             return
         self._check_like(other._like)
@@ -182,6 +201,14 @@ class Accumulator:
         other._counter, other._like = self._counter.copy(), self._like
         return other
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Accumulator:
+        """With a copy of the monoid, and without the graph, which belongs to the other."""
+        other = Accumulator(copy.deepcopy(self.monoid, memo), gradient=self.gradient)
+        if self._like is not None:
+            other.load_state_dict(self.state_dict())
+        memo[id(self)] = other
+        return other
+
     # To files and back -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -208,9 +235,14 @@ class Accumulator:
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Hold what :meth:`state_dict` gave, instead of what is held.
 
+        It does not say of which monoid it is: states of the same shapes are taken for one's own.
+
         Raises:
+            TypeError: ``state_dict`` is no mapping.
             ValueError: an entry is missing, or does not fit the monoid or the others.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"'state_dict' must be a mapping (got {type(state_dict).__name__})")
         fresh = Accumulator(self.monoid, gradient=self.gradient)
         try:
             fresh._load(state_dict)
@@ -221,28 +253,35 @@ class Accumulator:
         self._counter, self._like = fresh._counter, fresh._like
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write :meth:`state_dict` to a safetensors file, all or nothing.
+        """Write :meth:`state_dict` to a safetensors file, all or nothing; makes missing folders.
 
         Raises:
             ValueError: there has been no chunk.
             ImportError: safetensors is not installed (extra ``streams``).
             OSError: the file cannot be written.
         """
-        write_stream(path, self.state_dict(), {"monoid": repr(self.monoid)})
+        write_stream(path, self.state_dict(), describe_monoid(self.monoid))
 
-    def load(self, path: str | os.PathLike[str]) -> None:
-        """Hold what :meth:`save` wrote, on the CPU, instead of what is held.
+    def load(self, path: str | os.PathLike[str], device: torch.device | str | None = None) -> None:
+        """Hold what :meth:`save` wrote instead of what is held.
 
-        The file holds no monoid: parameters are loaded with the monoid's own ``state_dict``.
+        The file holds no monoid, only its repr and a digest of its parameters, which are loaded
+        with the monoid's own ``state_dict``. What the repr does not tell, such as a function that
+        the monoid was given, is not checked.
+
+        Args:
+            path: the file.
+            device: where to hold it (default: the CPU).
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, is something else, or is of another monoid.
+            ValueError: the file is damaged, is something else, or is of another monoid or one with
+                other parameters.
             ImportError: safetensors is not installed (extra ``streams``).
         """
         tensors, about = read_stream(path)
         check_monoid_of(path, about, self.monoid)
-        self.load_state_dict(tensors)
+        self.load_state_dict({name: tensor.to(device) for name, tensor in tensors.items()})
 
     def _load(self, state_dict: Mapping[str, Tensor]) -> None:
         counts, self._like = state_dict["counts"].clone(), state_dict["like"].clone()
@@ -290,13 +329,13 @@ class Accumulator:
         for what in ("dtype", "device"):
             if getattr(x, what) != getattr(like, what):
                 raise ValueError(
-                    f"elements must be of the same {what} as before, {getattr(like, what)} "
-                    f"(got {getattr(x, what)})"
+                    f"'x' must be of the same {what} as the chunks before, {getattr(like, what)} "
+                    f"(got {getattr(x, what)}); convert it with x.to(…)"
                 )
         if x.shape[1:] != like.shape[1:]:
             raise ValueError(
-                f"elements must have shape [n, {', '.join(map(str, like.shape[1:]))}] as before "
-                f"(got {tuple(x.shape)})"
+                f"'x' must be [n, {', '.join(map(str, like.shape[1:]))}] as the chunks before "
+                f"(got {tuple(x.shape)}); use another Accumulator for other features"
             )
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -58,8 +59,12 @@ def fold_chunks(
         ``[sets, out_channels]``, as ``monoid.lower`` gives them.
 
     Raises:
+        TypeError: ``monoid`` is no monoid, ``chunks`` has no length or cannot be indexed, or a
+            chunk is neither elements nor ``(elements, index)``.
         ValueError: ``gradient`` is none of these, ``samples`` is not from 1 to ``len(chunks)``, or
-            there is no chunk; see also :meth:`Accumulator.update`.
+            there is no chunk; see also :meth:`Accumulator.update`. In the backward pass: a chunk
+            has another shape than before.
+        RuntimeError: in the backward pass: the monoid's parameters were changed in between.
 
     Source: Willette et al., "Scalable Set Encoding with Universal Mini-Batch Consistency and
     Unbiased Full Set Gradient Approximation" (2023), who prove it for sums over chunks. Here the
@@ -68,17 +73,27 @@ def fold_chunks(
     """
     if gradient not in GRADIENTS:
         raise ValueError(f"'gradient' must be one of {', '.join(GRADIENTS)} (got {gradient!r})")
+    if isinstance(chunks, Tensor):
+        raise TypeError(
+            f"'chunks' must be a list of chunks (got a tensor of shape {tuple(chunks.shape)}); "
+            "x.split(size) cuts one"
+        )
+    if not hasattr(chunks, "__len__") or not hasattr(chunks, "__getitem__"):
+        raise TypeError(
+            "'chunks' must have a length and give a chunk for each number, as a list does "
+            f"(got {type(chunks).__name__}); list(chunks) makes one"
+        )
     total = len(chunks)
     if not total:
         raise ValueError("'chunks' must hold at least one, which may be empty (got none)")
-    if gradient == "sampled" and not 1 <= samples <= total:
+    if gradient == "sampled" and not (isinstance(samples, int) and 1 <= samples <= total):
         raise ValueError(
-            f"'samples' must be from 1 to the number of chunks, {total} (got {samples})"
+            f"'samples' must be from 1 to the number of chunks, {total} (got {samples!r})"
         )
     stream = Accumulator(monoid, gradient="all")
     if not torch.is_grad_enabled():
         for number in range(total):
-            x, index = _pair(chunks[number])
+            x, index = pair(chunks[number])
             stream.update(x, index, dim_size=dim_size)
         return stream.result()
     if gradient == "full":
@@ -89,11 +104,11 @@ def fold_chunks(
     step = _Step(monoid)
     for number in range(total):
         if number in drawn:
-            chunk = _pair(chunks[number])
+            chunk = pair(chunks[number])
             step.update(stream, *chunk, dim_size=dim_size, scale=total / samples)
         else:
             with torch.no_grad():
-                chunk = _pair(chunks[number])
+                chunk = pair(chunks[number])
             step.update(stream, *chunk, dim_size=dim_size, scale=None)
     return stream.result()
 
@@ -102,10 +117,24 @@ def _checkpointed(
     stream: Accumulator, chunks: Chunks, number: int, dim_size: int | None
 ) -> Accumulator:
     """The accumulator after one more chunk; computed anew where gradients are."""
+    weights = [*stream.monoid.parameters(), *stream.monoid.buffers()]
+    versions = [weight._version for weight in weights]
+    seen: list[torch.Size] = []
 
     def after() -> Accumulator:
         later = stream.copy()
-        x, index = _pair(chunks[number])
+        x, index = pair(chunks[number])
+        if seen and x.shape != seen[0]:
+            raise ValueError(
+                f"'chunks' must give the same each time: chunk {number} had shape "
+                f"{tuple(seen[0])} in the forward pass (got {tuple(x.shape)} in the backward pass)"
+            )
+        if seen and [weight._version for weight in weights] != versions:
+            raise RuntimeError(
+                "the monoid's parameters were changed in place between the forward and the "
+                "backward pass of fold_chunks, which computes anew with them: run backward() first"
+            )
+        seen.append(x.shape)
         later.update(x, index, dim_size=dim_size)
         return later
 
@@ -156,5 +185,18 @@ class _ScaleGradient(torch.autograd.Function):
         return gradient * ctx.scale, None
 
 
-def _pair(chunk: Chunk) -> tuple[Tensor, Tensor | None]:
-    return (chunk, None) if isinstance(chunk, Tensor) else chunk
+def pair(chunk: Any) -> tuple[Tensor, Tensor | None]:
+    """Elements and, if there is one, the index; arrays become tensors.
+
+    Raises:
+        TypeError: ``chunk`` is neither elements nor ``(elements, index)``.
+    """
+    parts = list(chunk) if isinstance(chunk, (tuple, list)) else [chunk]
+    if not 1 <= len(parts) <= 2 or not all(isinstance(p, (Tensor, np.ndarray)) for p in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise TypeError(
+            f"a chunk must be elements [n, features], or (elements, index): tensors or arrays "
+            f"(got {kinds})"
+        )
+    x, *index = (part if isinstance(part, Tensor) else torch.as_tensor(part) for part in parts)
+    return x, index[0] if index else None

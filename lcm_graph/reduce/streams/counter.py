@@ -148,7 +148,7 @@ class Counter:
             begun[sets] = True
         if occupied.numel() == self.num_sets:
             return folded
-        return self.monoid.place(folded, occupied, self.num_sets)
+        return segment_reduce(self.monoid, folded, occupied, dim_size=self.num_sets)
 
     def keep(self, kept: list[Kept], counts: Tensor) -> None:
         """Write states where they belong, now that there are ``counts`` elements."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from lcm_graph.files import write_atomically
+from lcm_graph.files import check_writable, write_atomically
 from lcm_graph.monoids import Monoid
 
-_FORMAT = "lcm_graph.accumulator/1"
+_FORMAT = "lcm_graph.accumulator/2"
 
 
 def write_stream(
@@ -28,6 +30,17 @@ def write_stream(
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = _import("safetensors.torch").save(plain, {"format": _FORMAT, **about})
     write_atomically(path, content)
+
+
+def check_can_write(path: str | os.PathLike[str]) -> None:
+    """Find out before the work is done.
+
+    Raises:
+        ImportError: safetensors is not installed.
+        OSError: the file cannot be written; a missing folder is made.
+    """
+    _import("safetensors.torch")
+    check_writable(path)
 
 
 def read_stream(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -52,11 +65,26 @@ def read_stream(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[s
     return tensors, about
 
 
+def describe_monoid(monoid: Monoid) -> dict[str, str]:
+    """What a file says of the monoid: its repr, and a digest of its parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in monoid.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return {"monoid": repr(monoid), "parameters": digest.hexdigest()}
+
+
 def check_monoid_of(path: str | os.PathLike[str], about: Mapping[str, str], monoid: Monoid) -> None:
-    """ValueError if a file is of another kind of monoid."""
-    if about.get("monoid") != repr(monoid):
+    """ValueError if a file is of another kind of monoid, or of one with other parameters."""
+    mine = describe_monoid(monoid)
+    if about.get("monoid") != mine["monoid"]:
         raise ValueError(
             f"{path} was written by an Accumulator of {about.get('monoid')}, not of {monoid}"
+        )
+    if about.get("parameters") != mine["parameters"]:
+        raise ValueError(
+            f"{path} was written with other parameters of {monoid}: load those that it had then "
+            "with the monoid's load_state_dict first, or begin anew with another path"
         )
 
 

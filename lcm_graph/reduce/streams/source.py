@@ -14,9 +14,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lcm_graph.reduce.sets import check_dim_size
 from lcm_graph.reduce.streams.accumulator import Accumulator
-from lcm_graph.reduce.streams.chunks import Chunk
-from lcm_graph.reduce.streams.file import check_monoid_of, read_stream, write_stream
+from lcm_graph.reduce.streams.chunks import Chunk, pair
+from lcm_graph.reduce.streams.file import (
+    check_can_write,
+    check_monoid_of,
+    describe_monoid,
+    read_stream,
+    write_stream,
+)
 
 
 @runtime_checkable
@@ -39,6 +46,7 @@ def accumulate(
     path: str | os.PathLike[str] | None = None,
     every: float = 60.0,
     progress: bool | None = None,
+    device: torch.device | str | None = None,
 ) -> Accumulator:
     """Take in a source chunk by chunk, in bounded memory and without gradients.
 
@@ -58,28 +66,43 @@ def accumulate(
             and dtype is not told apart.
         every: seconds between two times that it is written; it also is at the end.
         progress: show a progress bar (default: if stderr is a terminal).
+        device: where to take the chunks to (default: where they are; what the file holds begins on
+            the CPU).
 
     Returns:
-        ``stream``.
+        ``stream``; if something fails, it has taken in the chunks before.
 
     Raises:
+        TypeError: ``stream`` is no accumulator, or ``source`` gives something else than chunks.
         ValueError: ``chunk_size`` is below 1, ``index`` has another length than ``source`` or goes
-            with an iterable, the file is damaged or was made from another source or monoid, or
-            ``stream`` has elements that the file does not tell of.
+            with an iterable, the file is damaged or was made from another source or monoid or with
+            other parameters, or ``stream`` has elements that the file does not tell of.
         ImportError: safetensors is not installed (extra ``streams``), if there is a ``path``.
-        OSError: the file cannot be written.
+        OSError: the file cannot be written, which is tried at the beginning.
     """
+    if not isinstance(stream, Accumulator):
+        raise TypeError(f"'stream' must be an Accumulator (got {type(stream).__name__})")
+    check_dim_size(dim_size)
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
         raise ValueError(f"'chunk_size' must be a positive integer (got {chunk_size!r})")
     if isinstance(source, Slices):
         total: int | None = int(source.shape[0])
+        if index is not None and not isinstance(index, Slices):
+            raise TypeError(
+                f"'index' must be a tensor or an array, as 'source' is (got {type(index).__name__})"
+            )
         if index is not None and int(index.shape[0]) != total:
             raise ValueError(
                 f"'index' must have as many entries as 'source', {total} (got {index.shape[0]})"
             )
-        kept = _Kept(stream, path, every, _describe(source))
-        done = kept.resume()
+        kept = _Kept(stream, path, every, _describe(source, index))
+        done = kept.resume(device)
         chunks = _cut(source, index, chunk_size, done)
+    elif not isinstance(source, Iterable):
+        raise TypeError(
+            "'source' must be a tensor, an array, or an iterable of chunks (got "
+            f"{type(source).__name__}); numpy.memmap opens a file of numbers"
+        )
     else:
         if index is not None:
             raise ValueError(
@@ -88,11 +111,15 @@ def accumulate(
             )
         total = None
         kept = _Kept(stream, path, every, "chunks")
-        done = kept.resume()
+        done = kept.resume(device)
         chunks = _after(source, done)
+    if done and dim_size is not None:
+        _extend(stream, dim_size)
     show = sys.stderr.isatty() if progress is None else progress
     with tqdm(total=total, initial=done, unit="element", unit_scale=True, disable=not show) as bar:
         for x, where in chunks:
+            x = x.to(device)
+            where = None if where is None else where.to(device)
             stream.update(x, where, dim_size=dim_size)
             done += x.size(0)
             bar.update(x.size(0))
@@ -108,11 +135,14 @@ class _Kept:
         self, stream: Accumulator, path: str | os.PathLike[str] | None, every: float, source: str
     ) -> None:
         self.stream, self.path, self.every = stream, path, every
-        self.about = {"monoid": repr(stream.monoid), "source": source}
+        self.about = {"source": source}
         self.written = time.monotonic()
         self.on_file = -1
+        if path is not None:
+            check_can_write(path)
+            self.about |= describe_monoid(stream.monoid)
 
-    def resume(self) -> int:
+    def resume(self, device: torch.device | str | None) -> int:
         """How many elements the file has taken in, which the accumulator then holds."""
         if self.path is None or not Path(self.path).exists():
             return 0
@@ -128,7 +158,7 @@ class _Kept:
                 f"'stream' has {self.stream.num_elements} elements already, and {self.path} holds "
                 f"{about['taken']}; pass a fresh Accumulator, or delete the file"
             )
-        self.stream.load_state_dict(tensors)
+        self.stream.load_state_dict({name: t.to(device) for name, t in tensors.items()})
         self.on_file = int(about["taken"])
         return self.on_file
 
@@ -142,9 +172,21 @@ class _Kept:
         self.written, self.on_file = time.monotonic(), taken
 
 
-def _describe(source: Slices) -> str:
+def _extend(stream: Accumulator, dim_size: int) -> None:
+    """Have ``dim_size`` sets, as if the chunks before had been taken in with it."""
+    if stream.num_sets > dim_size:
+        raise ValueError(
+            f"'dim_size' must not be below the number of sets in the file, {stream.num_sets} "
+            f"(got {dim_size})"
+        )
+    none = stream.state_dict()["like"]
+    stream.update(none, torch.empty(0, dtype=torch.int64, device=none.device), dim_size=dim_size)
+
+
+def _describe(source: Slices, index: Slices | None) -> str:
     """Length, features and dtype: another file of the same kind is not told apart."""
-    return f"{tuple(source.shape)} {getattr(source, 'dtype', '')}".strip()
+    found = f"{tuple(source.shape)} {getattr(source, 'dtype', '')}".strip()
+    return found if index is None else f"{found} with index {getattr(index, 'dtype', '')}".strip()
 
 
 def _cut(
@@ -163,7 +205,7 @@ def _after(chunks: Iterable[Chunk], skip: int) -> Iterator[tuple[Tensor, Tensor 
     """
     passed = 0
     for chunk in chunks:
-        x, index = (chunk, None) if isinstance(chunk, Tensor) else chunk
+        x, index = pair(chunk)
         if passed < skip:
             passed += x.size(0)
             if passed > skip:

@@ -52,7 +52,7 @@ def test_ways_to_call_it(tmp_path: Path) -> None:
         assert error(one["plan"], expected[:6]) <= 1e-12
         assert error(one["gathered"], expected[:6]) <= 1e-12
         assert error(one["one set"], x.sum(0, keepdim=True)) <= 1e-12
-        assert "states of one kind" in one["error"]
+        assert "of one kind: rank" in one["error"]
         if rank == 0:
             assert one["gradient"] is None
         else:  # the sum of both ranks' losses

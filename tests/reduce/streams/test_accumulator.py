@@ -180,7 +180,7 @@ def test_a_refused_chunk_changes_nothing() -> None:
     stream.update(torch.ones(3, 2))
     for x, message in [
         (torch.ones(3, 2, dtype=torch.float64), "same dtype"),
-        (torch.ones(3, 3), r"shape \[n, 2\]"),
+        (torch.ones(3, 3), r"must be \[n, 2\]"),
         (torch.ones(3, 2).long(), "same dtype"),
     ]:
         with pytest.raises(ValueError, match=message):
