@@ -53,7 +53,7 @@ class Net(nn.Module):
 
 def main() -> None:
     """Train for some steps and write the losses."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("out/ddp.json"))
     args = parser.parse_args()

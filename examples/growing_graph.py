@@ -35,10 +35,12 @@ def attached(targets: list[int], nodes: int, count: int, generator: torch.Genera
 @torch.no_grad()
 def main() -> None:
     """Grow, and compare."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=3000)
     parser.add_argument("--edges-each", type=int, default=4)
     args = parser.parse_args()
+    if args.nodes < 2 or args.edges_each < 1:
+        parser.error("there must be at least 2 nodes and 1 edge each")
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     monoid = BinaryGRU(CHANNELS)

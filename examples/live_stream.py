@@ -75,11 +75,13 @@ def readings(n: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def main() -> None:
     """Follow the stream, and compare."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--readings", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=600, help="of training the readout")
     parser.add_argument("--out", type=Path, default=Path("out/live_stream"))
     args = parser.parse_args()
+    if args.readings < WINDOW:
+        parser.error(f"--readings must be at least {WINDOW}, the width of a window")
 
     with torch.enable_grad():
         readout = trained(args.steps)
@@ -113,10 +115,11 @@ def main() -> None:
     print(f"states kept for {args.readings:,} readings: {statistics.num_states}")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    plot_lines(args.out / "second.png", second, xlabel="readings so far", ylabel="drifting sensor")
+    drifting = "second largest of the drifting sensor"
+    plot_lines(args.out / "second.png", second, xlabel="readings so far", ylabel=drifting)
     means: dict[str, dict[int, float]] = {}
     for own in range(SENSORS):
-        at = (sensor == own).nonzero().flatten()[:: max(1, args.readings // 400)]
+        at = (sensor == own).nonzero().flatten()[WINDOW // 8 :: max(1, args.readings // 400)]
         means[f"sensor {own}"] = dict(zip(at.tolist(), rolling_mean[at].tolist(), strict=True))
     plot_lines(args.out / "means.png", means, xlabel="reading", ylabel=f"mean of {WINDOW}")
     print(f"wrote {args.out / 'second.png'} and {args.out / 'means.png'}")

@@ -40,7 +40,7 @@ class PictureSets(nn.Module):
 
 def main() -> None:
     """Train each aggregation, and print its accuracy by set size."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True, help="folder of MNIST's files")
     parser.add_argument("--function", choices=MNIST_FUNCTIONS, default="sum")
     parser.add_argument("--aggr", nargs="+", default=["sum", "max", "mix"], choices=AGGREGATIONS)

@@ -59,7 +59,7 @@ def synthetic_graph(nodes: int = 600, degree: int = 5) -> Data:
 
 def main() -> None:
     """Train, and print the accuracy on the test nodes."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="folder of the Planetoid data sets")
     parser.add_argument("--epochs", type=int, default=100)
     args = parser.parse_args()

@@ -52,10 +52,12 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 def main() -> None:
     """Fold together, then alone, and compare."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="folder of deps.npz")
     parser.add_argument("--channels", type=int, default=32)
     args = parser.parse_args()
+    if "RANK" not in os.environ:
+        parser.error("start it by torchrun, which makes the processes")
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))

@@ -26,7 +26,10 @@ def run(block: str, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_block_runs_and_its_tests_pass(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_runs_and_its_tests_pass(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some write files
     module = run(BLOCKS[number], monkeypatch)
     for name, function in list(vars(module).items()):
         if name.startswith("test_"):

@@ -12,8 +12,16 @@ import torch
 from torch import Tensor
 
 from lcm_graph.kernels.tree import Tree
+from lcm_graph.monoids import State
+from lcm_graph.monoids.state import leaves, num_elements
 from lcm_graph.reduce.bracketing import random_rounds
-from lcm_graph.reduce.sets import check_index, check_ptr, check_source, check_vector
+from lcm_graph.reduce.sets import (
+    check_dim_size,
+    check_index,
+    check_ptr,
+    check_source,
+    check_vector,
+)
 
 
 class Level(NamedTuple):
@@ -398,6 +406,52 @@ def _copied(vector: Tensor) -> Tensor:
         return vector.to(torch.int64, copy=True)
 
 
+def resolve_plan(
+    states: State,
+    index: Tensor | None,
+    ptr: Tensor | None,
+    dim_size: int | None,
+    plan: FoldPlan | None,
+    *,
+    canonical: bool = True,
+) -> FoldPlan:
+    """The plan for ``states``: the one given, if it is for such, or a new one.
+
+    Args:
+        states: what will be folded.
+        index: see :func:`~lcm_graph.reduce.segment_reduce`.
+        ptr: see there.
+        dim_size: see there.
+        plan: see there.
+        canonical: whether the plan has to be of canonical trees.
+
+    Raises:
+        ValueError: see there; or the plan is on another device, or of other trees.
+    """
+    n, device = num_elements(states), leaves(states)[0].device
+    if plan is None:
+        return make_plan(n, index, ptr, dim_size, device)
+    if index is not None or ptr is not None or dim_size is not None:
+        raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
+    # A comparison would make a compiler fix the size.
+    if not torch.compiler.is_compiling() and plan.num_states != n:
+        raise ValueError(
+            f"'plan' is for {plan.num_states} elements (got {n}); make a new one when the sets "
+            "change"
+        )
+    if plan.ptr.device != device:
+        raise ValueError(
+            f"'plan' must be on the states' device, {device} (got {plan.ptr.device}); "
+            f"move it with plan.to({str(device)!r})"
+        )
+    if canonical and not plan.is_canonical:
+        raise ValueError(
+            "'plan' must be of canonical trees (got one that FoldPlan.bracketed made); only "
+            "segment_reduce and tree_reduce fold along others"
+        )
+    return plan
+
+
 def make_plan(
     num_elements: int,
     index: Tensor | None = None,
@@ -430,6 +484,7 @@ def make_plan(
         return plan
     if index is not None:
         return FoldPlan.from_index(index, dim_size, num_elements=num_elements)
+    check_dim_size(dim_size)
     if dim_size not in (None, 1):
         raise ValueError(
             f"without 'index' and 'ptr' all elements make one set (got dim_size {dim_size})"

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, map_state, num_elements, take
+from lcm_graph.monoids.state import map_state, take
 from lcm_graph.reduce.lifted import check_monoid_type, explained
-from lcm_graph.reduce.plan import FoldPlan, make_plan
+from lcm_graph.reduce.plan import FoldPlan, resolve_plan
 from lcm_graph.reduce.steps import cast_like
 
 
@@ -25,7 +25,7 @@ def prefix_reduce(
 
     Each is the fold of :func:`~lcm_graph.reduce.segment_reduce` along the canonical tree of these
     elements, also for operators that are not associative. Of n elements in sets of up to m:
-    ⌈log₂ m⌉ levels of up to n/2 + n/2^level combines each. By autograd's graph, which keeps every
+    ⌈log₂ m⌉ levels of up to n/2 combines each. By autograd's graph, which keeps every
     level.
 
     Args:
@@ -134,16 +134,7 @@ def _sequences(
 ) -> tuple[Monoid, State, FoldPlan]:
     """The states with the sets laid end to end."""
     check_monoid_type(monoid)
-    if plan is None:
-        device = leaves(states)[0].device
-        plan = make_plan(num_elements(states), index, ptr, dim_size, device)
-    elif index is not None or ptr is not None or dim_size is not None:
-        raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
-    if plan.num_states != num_elements(states):
-        raise ValueError(
-            f"'plan' is for {plan.num_states} elements (got {num_elements(states)}); make a new "
-            "one when the sets change"
-        )
+    plan = resolve_plan(states, index, ptr, dim_size, plan)
     return monoid.folds_as, states if plan.rows is None else take(states, plan.rows), plan
 
 

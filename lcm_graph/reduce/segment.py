@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from lcm_graph.kernels.registry import closed_form_kernel
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, num_elements, take
+from lcm_graph.monoids.state import leaves, take
 from lcm_graph.reduce.lifted import check_monoid_type, explained
-from lcm_graph.reduce.plan import FoldPlan, make_plan
+from lcm_graph.reduce.plan import FoldPlan, resolve_plan
 from lcm_graph.reduce.tree import fold_roots, is_looked_into
 
 
@@ -58,12 +57,7 @@ def segment_reduce(
             elements.
     """
     check_monoid_type(monoid)
-    n = num_elements(states)
-    if plan is None:
-        plan = make_plan(n, index, ptr, dim_size, leaves(states)[0].device)
-    elif index is not None or ptr is not None or dim_size is not None:
-        raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
-    _check_plan(plan, states)
+    plan = resolve_plan(states, index, ptr, dim_size, plan, canonical=False)
     return explained(monoid, states, _fold, monoid, states, plan, recompute)
 
 
@@ -74,23 +68,8 @@ def tree_reduce(
 
     Arguments, result and errors as :func:`segment_reduce`.
     """
-    _check_plan(plan, states)
+    plan = resolve_plan(states, None, None, None, plan, canonical=False)
     return _tree(monoid, states, plan, recompute)
-
-
-def _check_plan(plan: FoldPlan, states: State) -> None:
-    n, device = num_elements(states), leaves(states)[0].device
-    # A comparison would make a compiler fix the size.
-    if not torch.compiler.is_compiling() and plan.num_states != n:
-        raise ValueError(
-            f"'plan' is for {plan.num_states} elements (got {n}); make a new one when the sets "
-            "change"
-        )
-    if plan.ptr.device != device:
-        raise ValueError(
-            f"'plan' must be on the states' device, {device} (got {plan.ptr.device}); "
-            f"move it with plan.to({str(device)!r})"
-        )
 
 
 def _tree(monoid: Monoid, states: State, plan: FoldPlan, recompute: bool | None) -> State:

@@ -48,8 +48,8 @@ def check_ptr(ptr: Tensor, num_elements: int | None, dim_size: int | None) -> in
     check_vector("ptr", ptr)
     if ptr.numel() == 0:
         raise ValueError("'ptr' must have one more entry than there are sets (got 0 entries)")
-    check_dim_size(dim_size)
     sets = ptr.numel() - 1
+    check_dim_size(dim_size)
     if dim_size is not None and dim_size != sets:
         raise ValueError(f"'dim_size' must be the number of sets in 'ptr', {sets} (got {dim_size})")
     decreasing = (ptr[1:] < ptr[:-1]).any().to(ptr.dtype)

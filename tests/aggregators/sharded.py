@@ -70,3 +70,13 @@ def layers(rank: int) -> dict[str, Any]:
     else:
         said = "nothing"
     return {"out": out.detach(), "gradients": gradients, "said": said}
+
+
+def other_parameters(rank: int) -> str:
+    """What is said where ranks have drawn different ones."""
+    torch.manual_seed(rank)
+    try:
+        shard(Net())
+    except ValueError as error:
+        return str(error)
+    return "nothing"

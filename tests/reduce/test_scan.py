@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
-from lcm_graph.monoids import Max, Monoid, Product, Sum
+from lcm_graph.monoids import BinaryGRU, Max, Mean, Moments, Monoid, Product, Sum, TopK
 from lcm_graph.reduce import FoldPlan, prefix_reduce, segment_reduce, window_reduce
 from tests.monoids.shipped import MONOIDS
 from tests.references import Ordered, error
@@ -96,3 +99,21 @@ def test_plans_of_other_elements() -> None:
         prefix_reduce(Sum(D), torch.randn(3, D), plan=plan)
     with pytest.raises(ValueError, match="already says"):
         window_reduce(Sum(D), torch.randn(4, D), 2, dim_size=1, plan=plan)
+
+
+@pytest.mark.parametrize("fold", [segment_reduce, prefix_reduce, partial(window_reduce, width=2)])
+def test_what_cannot_be_folded(fold: Any) -> None:
+    """Elements that were not lifted, and what is no monoid."""
+    x = torch.randn(9, 4)
+    for monoid in (BinaryGRU(4), TopK(4, k=2), Mean(4), Moments(4), Product(Sum(4), BinaryGRU(4))):
+        with pytest.raises(ValueError, match=r"'states' must be what \w+.lift makes .*lift\(x\)"):
+            fold(monoid, x)
+    with pytest.raises(TypeError, match="'monoid' must be a Monoid"):
+        fold("sum", x)
+
+
+@pytest.mark.parametrize("fold", [prefix_reduce, partial(window_reduce, width=2)])
+def test_plans_of_other_trees(fold: Any) -> None:
+    plan = FoldPlan.from_index(torch.zeros(9).long()).bracketed()
+    with pytest.raises(ValueError, match="'plan' must be of canonical trees"):
+        fold(Sum(4), torch.randn(9, 4), plan=plan)

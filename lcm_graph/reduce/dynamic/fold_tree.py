@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -28,8 +32,12 @@ class FoldTree:
     back by an inverse, nothing adds up over many changes.
 
     Answers are constants: no gradients. After the monoid's parameters have changed, :meth:`refold`.
-    Memory: 2 to 4 states an element, and two integers for each number ever given; numbers are not
-    given again. To keep a tree, pickle it.
+    Memory: for a set of n elements, gaps counted, 2 to 4 n states, as much again for outgrown
+    stretches that wait for another set, and up to twice that for room to grow; two integers for
+    each number ever given, since numbers are not given again. :meth:`compact` gives back what can
+    be. To keep a tree, pickle it.
+
+    A change that fails, by whatever error of the monoid, leaves the tree as it was.
 
     Args:
         monoid: what to fold with; used as it is, so in evaluation mode if that matters.
@@ -53,17 +61,16 @@ class FoldTree:
     ) -> None:
         check_monoid_type(monoid)
         check_tensor("x", x)
+        if not x.dim():
+            raise ValueError("'x' must be [n, features] (got a tensor of no dimensions)")
         plan = make_plan(x.size(0) if x.dim() else 0, index, ptr, dim_size, x.device)
         self.monoid = monoid
-        self._layout = Layout(plan.num_sets, x.device)
-        self._used = torch.zeros(plan.num_sets, dtype=torch.int64, device=x.device)  # with gaps
-        self._gaps: dict[int, list[int]] = {}  # set -> places
-        self._given = 0  # numbers of elements; the next two have room for more
-        self._set = torch.empty(0, dtype=torch.int64, device=x.device)  # of each element; -1: none
-        self._place = torch.empty_like(self._set)
-        self._nodes: State = None
-        self._there = torch.empty(0, dtype=torch.bool, device=x.device)  # of each row
-        self._like = x.detach()[:0].clone()
+        with _storage():
+            self._like = x.new_zeros(0, *x.shape[1:])
+            self._given = 0  # numbers of elements; the next two have room for more
+            self._set = x.new_empty(0, dtype=torch.int64)  # of each element; -1: none
+            self._place = torch.empty_like(self._set)
+        self._clear(plan.num_sets)
         self.insert(x, plan.index)
 
     # Figures -----------------------------------------------------------------------------------
@@ -109,13 +116,22 @@ class FoldTree:
         if index is None:
             index = torch.zeros(x.size(0), dtype=torch.int64, device=x.device)
         num_sets, _ = check_index(index, x.size(0), None)
-        sets = index.long()
-        self._extend(num_sets)
-        place = self._places_for(sets)
-        self._set = _appended(self._set, self._given, sets)
-        self._place = _appended(self._place, self._given, place)
-        self._given += x.size(0)
-        self._write(states, sets, place)
+        if index.device != x.device:
+            raise ValueError(
+                f"'index' must be on the elements' device, {x.device} (got {index.device})"
+            )
+        with _storage():
+            sets = index.long().clone()
+            self._extend(num_sets)
+            place, reused = self._places_for(sets)
+            try:
+                self._write(states, sets, place)
+            except BaseException:
+                self._give_back(sets, place, reused)
+                raise
+            self._set = _appended(self._set, self._given, sets)
+            self._place = _appended(self._place, self._given, place)
+            self._given += x.size(0)
         return torch.arange(self._given - x.size(0), self._given, device=x.device)
 
     def change(self, elements: Tensor, x: Tensor) -> None:
@@ -134,7 +150,8 @@ class FoldTree:
             raise ValueError(
                 f"'x' must have as many elements as are named, {elements.numel()} (got {x.size(0)})"
             )
-        self._write(self._lift(x), self._set[elements], self._place[elements])
+        with _storage():
+            self._write(self._lift(x), self._set[elements], self._place[elements])
 
     def remove(self, elements: Tensor) -> None:
         """Take elements out; their numbers are not given again.
@@ -147,18 +164,42 @@ class FoldTree:
         """
         elements = self._checked(elements)
         sets, place = self._set[elements], self._place[elements]
+        with _storage(), self._undone_if_it_fails(sets, place):
+            self._there[self._layout.row(sets, 0, place)] = False
+            self._update(sets, place)
         if self.monoid.commutative:
             for own, at in zip(sets.tolist(), place.tolist(), strict=True):
                 self._gaps.setdefault(own, []).append(at)
-        self._set[elements] = self._place[elements] = -1
-        self._there[self._layout.row(sets, 0, place)] = False
-        self._update(sets, place)
+        with _storage():
+            self._set[elements] = self._place[elements] = -1
 
     def refold(self) -> None:
         """Combine everything anew: after the monoid's parameters have changed, but not those of
         its lift, whose states are kept (then make a new tree)."""
         there = (self._set[: self._given] >= 0).nonzero().flatten()
-        self._update(self._set[there], self._place[there])
+        sets, place = self._set[there], self._place[there]
+        with _storage(), self._undone_if_it_fails(sets, place):
+            self._update(sets, place)
+
+    def compact(self) -> None:
+        """Close the gaps and give back memory: elements move up, in their order.
+
+        Numbers stay. Where there were gaps, the answers of operators that are not associative may
+        change: they are those of a tree made anew of the elements that are there.
+        """
+        there = (self._set[: self._given] >= 0).nonzero().flatten()
+        order = there[self._place[there].argsort(stable=True)]
+        order = order[self._set[order].argsort(stable=True)]
+        fresh = copy.copy(self)
+        fresh._clear(self.num_sets)
+        with _storage():
+            sets = self._set[order]
+            leaves = self._layout.row(sets, 0, self._place[order])
+            place, _ = fresh._places_for(sets)
+            fresh._write(take(self._nodes, leaves), sets, place)
+            fresh._set, fresh._place = self._set.clone(), self._place.clone()
+            fresh._place[order] = place
+        self.__dict__.update(fresh.__dict__)
 
     # The answer --------------------------------------------------------------------------------
 
@@ -209,6 +250,16 @@ class FoldTree:
             )
         return self.monoid.lift(x)
 
+    def _clear(self, num_sets: int) -> None:
+        """Hold nothing, in so many sets."""
+        device = self._like.device
+        with _storage():
+            self._layout = Layout(num_sets, device)
+            self._used = torch.zeros(num_sets, dtype=torch.int64, device=device)  # with gaps
+            self._gaps: dict[int, list[int]] = {}  # set -> places
+            self._nodes: State = None
+            self._there = torch.empty(0, dtype=torch.bool, device=device)  # of each row
+
     def _extend(self, num_sets: int) -> None:
         self._layout.extend(num_sets)
         more = self._layout.num_sets - self._used.numel()
@@ -216,8 +267,9 @@ class FoldTree:
             return
         self._used = torch.cat([self._used, self._used.new_zeros(more)])
 
-    def _places_for(self, sets: Tensor) -> Tensor:
-        """A place for one element more in each of ``sets``, which may repeat: gaps first."""
+    def _places_for(self, sets: Tensor) -> tuple[Tensor, Tensor]:
+        """A place for one element more in each of ``sets``, which may repeat: gaps first; and
+        whether each is one that was a gap."""
         place = torch.full_like(sets, -1)
         if self._gaps:
             for at, own in enumerate(sets.tolist()):
@@ -226,9 +278,10 @@ class FoldTree:
                     place[at] = gaps.pop()
                     if not gaps:
                         del self._gaps[own]
-        last = (place < 0).nonzero().flatten()
+        reused = place >= 0
+        last = (~reused).nonzero().flatten()
         if not last.numel():
-            return place
+            return place, reused
         order = sets[last].argsort(stable=True)
         mine, counts = sets[last][order].unique_consecutive(return_counts=True)
         rank = torch.arange(last.numel(), device=sets.device)
@@ -239,8 +292,53 @@ class FoldTree:
         height = torch.frexp((self._used[mine] - 1).double()).exponent.long()  # ⌈log₂ used⌉
         full = height > room
         if full.any():
-            self._move(*self._layout.grow(mine[full], height[full]))
-        return place
+            self._grow(mine[full], room[full], height[full])
+        return place, reused
+
+    def _grow(self, sets: Tensor, before: Tensor, after: Tensor) -> None:
+        """Room for ``2 ** after`` elements each; what was the root is handed on to the top."""
+        self._move(*self._layout.grow(sets, after))
+        had = before >= 0
+        sets, before, after = sets[had], before[had], after[had]
+        if not sets.numel() or self._nodes is None:
+            return
+        times = after - before
+        owner = torch.arange(len(sets), device=sets.device).repeat_interleave(times)
+        above = torch.arange(len(owner), device=sets.device) - (times.cumsum(0) - times)[owner] + 1
+        first = torch.zeros_like(above)
+        old = self._layout.row(sets[owner], before[owner], first)
+        rows = self._layout.row(sets[owner], before[owner] + above, first)
+        self._put(rows, take(self._nodes, old))
+        self._there[rows] = self._there[old]
+
+    def _give_back(self, sets: Tensor, place: Tensor, reused: Tensor) -> None:
+        """Undo :meth:`_places_for`; room that was made stays."""
+        for own, at in zip(sets[reused].tolist(), place[reused].tolist(), strict=True):
+            self._gaps.setdefault(own, []).append(at)
+        fresh = sets[~reused]
+        self._used.index_add_(0, fresh, torch.ones_like(fresh), alpha=-1)
+
+    @contextmanager
+    def _undone_if_it_fails(self, sets: Tensor, place: Tensor) -> Iterator[None]:
+        """Put back what the leaves at ``place`` and the nodes above them held."""
+        rows = self._layout.path(sets, place)
+        held, there = take(self._nodes, rows), self._there[rows]
+        try:
+            yield
+        except BaseException:
+            map_state(lambda t, v: t.index_copy_(0, rows, v), self._nodes, held)
+            self._there[rows] = there
+            raise
+
+    @contextmanager
+    def _empty_if_it_fails(self) -> Iterator[None]:
+        """The same before there was anything."""
+        try:
+            yield
+        except BaseException:
+            self._nodes = None
+            self._there.zero_()
+            raise
 
     def _move(self, before: Tensor, after: Tensor) -> None:
         """Nodes to other rows; rows that are new are empty."""
@@ -259,17 +357,19 @@ class FoldTree:
             self._put(after, values)
         self._there[after] = there
 
-    @torch.no_grad()
     def _write(self, states: State, sets: Tensor, place: Tensor) -> None:
         if self._nodes is None:
             rows = self._there.numel()
             self._nodes = map_state(lambda t: t.new_zeros(rows, *t.shape[1:]), states)
-        row = self._layout.row(sets, 0, place)
-        self._put(row, states)
-        self._there[row] = True
-        self._update(sets, place)
+            guard = self._empty_if_it_fails()
+        else:
+            guard = self._undone_if_it_fails(sets, place)
+        with guard:
+            row = self._layout.row(sets, 0, place)
+            self._put(row, states)
+            self._there[row] = True
+            self._update(sets, place)
 
-    @torch.no_grad()
     def _update(self, sets: Tensor, place: Tensor) -> None:
         """Make the nodes above leaves anew, level by level."""
         level = 0
@@ -301,7 +401,7 @@ class FoldTree:
         self._there[rows] = has_left | has_right
 
     def _put(self, rows: Tensor, values: State) -> None:
-        map_state(lambda t, v: t.index_copy_(0, rows, v), self._nodes, values)
+        map_state(lambda t, v: t.index_copy_(0, rows, v.to(t.dtype)), self._nodes, values)
 
     def _checked(self, elements: Tensor) -> Tensor:
         check_vector("elements", elements)
@@ -322,6 +422,13 @@ class FoldTree:
 
     def __repr__(self) -> str:
         return f"FoldTree({self.monoid}, sets={self.num_sets}, elements={self.num_elements})"
+
+
+@contextmanager
+def _storage() -> Iterator[None]:
+    """Tensors made within can be changed later, also if the caller is in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _appended(buffer: Tensor, used: int, values: Tensor) -> Tensor:

@@ -44,6 +44,15 @@ class Layout:
         """The row of each set's root; the sets have rows."""
         return self.base[sets] + (2 << self.height[sets]) - 2
 
+    def path(self, sets: Tensor, place: Tensor) -> Tensor:
+        """The rows of leaf ``place`` of each of ``sets`` and of the nodes above, each once."""
+        if not sets.numel():
+            return sets
+        height = self.height[sets].unsqueeze(1)
+        level = torch.arange(int(height.max()) + 1, device=sets.device)
+        rows = self.row(sets.unsqueeze(1), level, place.unsqueeze(1) >> level)[level <= height]
+        return rows if len(sets) == 1 else rows.unique()
+
     def grow(self, sets: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
         """Give ``sets`` (int64, distinct) room for ``2 ** height`` elements each, more than now.
 

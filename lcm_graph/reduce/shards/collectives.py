@@ -1,4 +1,4 @@
-"""What processes of a group do together, with gradients."""
+"""Gathering and adding over ranks, with gradients of any order, which are collective too."""
 
 from __future__ import annotations
 
@@ -10,22 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
-@contextmanager
-def together(what: str, group: dist.ProcessGroup) -> Iterator[None]:
-    """Say what it means if a collective operation fails.
-
-    Raises:
-        RuntimeError: it did: another process has ended, or has not come in time.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"{what} failed on rank {dist.get_rank(group)} of {dist.get_world_size(group)}: "
-            "another process has ended or does not answer; all ranks of the group have to call it "
-            f"and its backward pass, in the same order ({error})"
-        ) from error
+_NAME = "distributed_reduce"
 
 
 def gather_numbers(numbers: list[int], device: torch.device, group: dist.ProcessGroup) -> Tensor:
@@ -46,20 +31,18 @@ def gather_rows(
         needs_grad: whether there will be a backward pass, the same on all ranks. A gradient then
             is the sum of those of all ranks.
     """
-    if needs_grad and tensor.is_floating_point():
+    if needs_grad and _is_differentiable(tensor):
         with torch.enable_grad():
-            anchor = torch.zeros((), device=tensor.device, requires_grad=True)
-            gathered: Tensor = _GatherRows.apply(tensor, anchor, sizes, group)
+            gathered: Tensor = _GatherRows.apply(tensor, _anchor(tensor), sizes, group)
         return gathered
     return _gather(tensor, sizes, group)
 
 
 def sum_over_ranks(tensor: Tensor, group: dist.ProcessGroup, needs_grad: bool = False) -> Tensor:
     """The sum of the tensors of all ranks; a gradient is the sum of those of all ranks."""
-    if needs_grad and tensor.is_floating_point():
+    if needs_grad and _is_differentiable(tensor):
         with torch.enable_grad():
-            anchor = torch.zeros((), device=tensor.device, requires_grad=True)
-            summed: Tensor = _SumOverRanks.apply(tensor, anchor, group)
+            summed: Tensor = _SumOverRanks.apply(tensor, _anchor(tensor), group)
         return summed
     return _sum(tensor, group)
 
@@ -77,8 +60,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        with together("the backward pass of distributed_reduce", ctx.group):
-            total = _sum(gradient, ctx.group)
+        total = _sum_again(gradient, ctx.group)
         return total.split(ctx.sizes)[dist.get_rank(ctx.group)], None, None, None
 
 
@@ -90,8 +72,20 @@ class _SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        with together("the backward pass of distributed_reduce", ctx.group):
-            return _sum(gradient, ctx.group), None, None
+        return _sum_again(gradient, ctx.group), None, None
+
+
+def _sum_again(gradient: Tensor, group: dist.ProcessGroup) -> Tensor:
+    """The sum of all ranks' gradients, itself differentiable if they will be differentiated."""
+    return sum_over_ranks(gradient, group, needs_grad=torch.is_grad_enabled())
+
+
+def _is_differentiable(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _anchor(tensor: Tensor) -> Tensor:
+    return torch.zeros((), device=tensor.device, requires_grad=True)
 
 
 def _gather(tensor: Tensor, sizes: list[int], group: dist.ProcessGroup) -> Tensor:
@@ -105,12 +99,34 @@ def _gather(tensor: Tensor, sizes: list[int], group: dist.ProcessGroup) -> Tenso
 
 
 def _all_gather(tensor: Tensor, group: dist.ProcessGroup) -> list[Tensor]:
+    if tensor.is_complex():
+        parts = _all_gather(torch.view_as_real(tensor.contiguous()), group)
+        return [torch.view_as_complex(part) for part in parts]
     parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size(group))]
-    dist.all_gather(parts, tensor.contiguous(), group=group)
+    with _together(group):
+        dist.all_gather(parts, tensor.contiguous(), group=group)
     return parts
 
 
 def _sum(tensor: Tensor, group: dist.ProcessGroup) -> Tensor:
-    total = tensor.detach().clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total, group=group)
+    total = tensor.detach().resolve_conj().clone(memory_format=torch.contiguous_format)
+    with _together(group):
+        dist.all_reduce(torch.view_as_real(total) if total.is_complex() else total, group=group)
     return total
+
+
+@contextmanager
+def _together(group: dist.ProcessGroup) -> Iterator[None]:
+    """Say what it means if a collective operation fails.
+
+    Raises:
+        RuntimeError: it did: another process has ended, or has not come in time.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"{_NAME} failed on rank {dist.get_rank(group)} of {dist.get_world_size(group)}: "
+            "another process has ended or does not answer; all ranks of the group have to call it "
+            f"and its backward pass, in the same order ({error})"
+        ) from error

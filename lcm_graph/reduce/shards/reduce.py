@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, map_state, num_elements, take
+from lcm_graph.monoids.state import leaves, map_state, take
 from lcm_graph.reduce.lifted import check_monoid_type
-from lcm_graph.reduce.plan import FoldPlan, make_plan
+from lcm_graph.reduce.plan import FoldPlan, resolve_plan
 from lcm_graph.reduce.recompute import gradient_tensors
 from lcm_graph.reduce.segment import segment_reduce
 from lcm_graph.reduce.shards.collectives import (
     gather_numbers,
     gather_rows,
     sum_over_ranks,
-    together,
 )
 from lcm_graph.reduce.streams.counter import Counter, Subtrees, fold_subtrees
 
@@ -66,34 +65,37 @@ def distributed_reduce(
         The states of the sets, the same on all ranks; the identity for empty sets.
 
     Raises:
-        RuntimeError: torch.distributed is not initialised; or another rank has ended or does not
-            answer within the group's ``timeout`` (an argument of ``init_process_group``).
-        ValueError: see :func:`~lcm_graph.reduce.segment_reduce`; ``group`` is a mesh of several
-            dimensions; or ranks bring states of different kinds.
+        RuntimeError: torch.distributed is not initialised; another rank has ended or does not
+            answer within the group's ``timeout`` (an argument of ``init_process_group``); or some
+            ranks want gradients and others are under ``no_grad``. (NCCL's watchdog ends the process
+            instead, unless the environment sets ``TORCH_NCCL_BLOCKING_WAIT=1``.)
+        ValueError: see :func:`~lcm_graph.reduce.segment_reduce`, on all ranks if it is so on one;
+            ``plan`` is not of canonical trees; ``group`` is a mesh of several dimensions; or ranks
+            bring states of different kinds.
     """
     check_monoid_type(monoid)
-    ranks = _ranks(group)
-    n, device = num_elements(states), leaves(states)[0].device
-    if plan is None:
-        plan = make_plan(n, index, ptr, dim_size, device)
-    elif index is not None or ptr is not None or dim_size is not None:
-        raise ValueError("'plan' already says what the sets are: leave out index, ptr and dim_size")
-    with together("distributed_reduce", ranks):
-        num_sets, needs_grad = _agree(monoid, states, plan, ranks)
-        plan = _extended(plan, num_sets)
-        if monoid.additive:
-            folded = segment_reduce(monoid, states, plan=plan)
-            return map_state(lambda t: sum_over_ranks(t, ranks, needs_grad), folded)
-        if monoid.associative:
-            return _fold_partial(monoid, states, plan, ranks, needs_grad)
-        return _fold_subtrees(monoid, states, plan, ranks, needs_grad)
+    ranks = ranks_of(group)
+    plan, needs_grad = _agree(monoid, states, (index, ptr, dim_size), plan, ranks)
+    if monoid.additive:
+        folded = segment_reduce(monoid, states, plan=plan)
+        return map_state(lambda t: sum_over_ranks(t, ranks, needs_grad), folded)
+    if monoid.associative:
+        return _fold_partial(monoid, states, plan, ranks, needs_grad)
+    return _fold_subtrees(monoid, states, plan, ranks, needs_grad)
 
 
-def _ranks(group: dist.ProcessGroup | DeviceMesh | None) -> dist.ProcessGroup:
+def ranks_of(group: dist.ProcessGroup | DeviceMesh | None) -> dist.ProcessGroup:
+    """The process group meant.
+
+    Raises:
+        RuntimeError: torch.distributed is not initialised.
+        TypeError: ``group`` is neither a group nor a mesh.
+        ValueError: it is a mesh of several dimensions.
+    """
     if not (dist.is_available() and dist.is_initialized()):
         raise RuntimeError(
-            "distributed_reduce needs torch.distributed: call init_process_group first, e.g. in a "
-            "script that torchrun starts"
+            "folding over processes needs torch.distributed: call init_process_group first, in a "
+            "script that torchrun starts, for instance"
         )
     if isinstance(group, DeviceMesh):
         if group.ndim != 1:
@@ -104,6 +106,8 @@ def _ranks(group: dist.ProcessGroup | DeviceMesh | None) -> dist.ProcessGroup:
         found: dist.ProcessGroup = group.get_group()
         return found
     if group is not None:
+        if not isinstance(group, dist.ProcessGroup):
+            raise TypeError(f"'group' must be a process group or a DeviceMesh (got {group!r})")
         return group
     world = dist.group.WORLD
     assert world is not None  # since it is initialised
@@ -111,22 +115,62 @@ def _ranks(group: dist.ProcessGroup | DeviceMesh | None) -> dist.ProcessGroup:
 
 
 def _agree(
-    monoid: Monoid, states: State, plan: FoldPlan, ranks: dist.ProcessGroup
-) -> tuple[int, bool]:
-    """The number of sets, and whether any rank will run a backward pass."""
-    inputs = [*leaves(states), *gradient_tensors(monoid).values()]
-    wants = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
-    kind = [(tuple(t.shape[1:]), str(t.dtype)) for t in leaves(states)]
-    mark = zlib.crc32(repr((repr(monoid), kind)).encode())
-    device = leaves(states)[0].device
-    numbers = gather_numbers([plan.num_sets, int(wants), mark], device, ranks)
-    if (numbers[:, 2] != mark).any():
+    monoid: Monoid,
+    states: State,
+    sets: tuple[Tensor | None, Tensor | None, int | None],
+    plan: FoldPlan | None,
+    ranks: dist.ProcessGroup,
+) -> tuple[FoldPlan, bool]:
+    """The plan with everybody's sets, and whether any rank will run a backward pass.
+
+    What is wrong on one rank is told on all, none of which then waits for another.
+    """
+    problem: Exception | None = None
+    num_sets, mark, wants = 0, 0, False
+    device = _device(states, ranks)
+    try:
+        plan = resolve_plan(states, *sets, plan)
+        kind = [(tuple(t.shape[1:]), str(t.dtype)) for t in leaves(states)]
+        route = (repr(monoid), monoid.additive, monoid.associative, kind)
+        mark = zlib.crc32(repr(route).encode())
+        inputs = [*leaves(states), *gradient_tensors(monoid).values()]
+        wants = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+        num_sets = plan.num_sets
+    except (TypeError, ValueError) as error:
+        problem = error
+    numbers = [int(problem is None), num_sets, int(wants), int(torch.is_grad_enabled()), mark]
+    everyone = gather_numbers(numbers, device, ranks)
+    if problem is not None:
+        raise problem
+    assert plan is not None
+    is_fine, num_sets_of, wanting, enabled, marks = everyone.unbind(1)
+    if not is_fine.all():
+        wrong = (is_fine == 0).nonzero().flatten().tolist()
+        raise ValueError(
+            f"distributed_reduce was given invalid arguments on ranks {wrong}, which tell what is "
+            "wrong with them"
+        )
+    if (marks != mark).any():
         raise ValueError(
             f"all ranks must pass the same 'monoid' and 'states' of one kind: rank "
             f"{dist.get_rank(ranks)} has {monoid} and {kind}, ranks "
-            f"{(numbers[:, 2] != mark).nonzero().flatten().tolist()} have others"
+            f"{(marks != mark).nonzero().flatten().tolist()} have others"
         )
-    return int(numbers[:, 0].max()), bool(numbers[:, 1].any())
+    if wanting.any() and not enabled.all():
+        raise RuntimeError(
+            "all ranks must run the backward pass of distributed_reduce, and ranks "
+            f"{(enabled == 0).nonzero().flatten().tolist()} are under torch.no_grad(): call it "
+            "with gradients on all, or on none"
+        )
+    return _extended(plan, int(num_sets_of.max())), bool(wanting.any())
+
+
+def _device(states: State, ranks: dist.ProcessGroup) -> torch.device:
+    """Of what is exchanged: that of the states, or any that the group can use."""
+    if isinstance(states, (Tensor, tuple)) and leaves(states):
+        return leaves(states)[0].device
+    is_nccl = dist.get_backend(ranks) == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
 
 
 def _extended(plan: FoldPlan, num_sets: int) -> FoldPlan:
@@ -166,5 +210,5 @@ def _fold_subtrees(
         gather_rows(mine.level, sizes, ranks),
     )
     counter = Counter(monoid, start.device)
-    counter.insert(everyone, counts.sum(0))
-    return counter.fold(take(states, start[:0]))
+    counter.insert(everyone, counts.sum(0), constant=False)
+    return counter.fold()

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import leaves, map_state, unflatten
+from lcm_graph.reduce.digest import parameter_digest
 from lcm_graph.reduce.lifted import check_monoid_type
 from lcm_graph.reduce.plan import make_plan
 from lcm_graph.reduce.sets import check_tensor
-from lcm_graph.reduce.streams.counter import Counter, Kept, fold_subtrees
+from lcm_graph.reduce.streams.counter import Counter, fold_subtrees
+from lcm_graph.reduce.streams.counter_tensors import counter_from, counter_tensors
 from lcm_graph.reduce.streams.file import (
     check_monoid_of,
     describe_monoid,
@@ -85,7 +86,7 @@ class Accumulator:
 
     @property
     def num_states(self) -> int:
-        """Rows of states that were ever needed at once: a measure of memory."""
+        """Rows of states that there is room for: those that each level ever needed."""
         return sum(slots.used for slots in self._counter.levels)
 
     # More elements -----------------------------------------------------------------------------
@@ -111,19 +112,19 @@ class Accumulator:
         Raises:
             TypeError: ``x`` is no tensor.
             ValueError: see :func:`segment_reduce`; or elements have other features, dtype or device
-                than before. The accumulator is then as it was.
+                than before.
+
+        If it fails, by whatever error, the accumulator is as it was.
         """
         check_tensor("x", x)
         plan = make_plan(x.size(0) if x.dim() else 0, index, ptr, dim_size, x.device)
         self._check_like(x)
-        if self.gradient == "last" or not torch.is_grad_enabled():
-            self.detach()
         counter = self._begin(x)
         start = counter.counts_of(plan.num_sets)
         subtrees = fold_subtrees(self.monoid, self.monoid.lift(x), plan, start)
         more = torch.cat([plan.sizes, start.new_zeros(start.numel() - plan.num_sets)])
-        counter.insert(subtrees, start + more)
-        self._counter, self._like = counter, x.detach()[:0].clone()
+        counter.insert(subtrees, start + more, constant=self.gradient == "last")
+        self._keep(counter, x)
 
     def merge(self, other: Accumulator) -> None:
         """Take in the elements of another accumulator, set by set, after one's own.
@@ -135,7 +136,8 @@ class Accumulator:
         fold of the same elements along another balanced tree.
 
         Args:
-            other: of the same monoid; stays as it is.
+            other: of the same monoid; stays as it is. It counts as the latest chunk: gradients pass
+                through its states as far as they do in ``other``.
 
         Raises:
             TypeError: ``other`` is no accumulator, or is of another kind of monoid.
@@ -149,13 +151,13 @@ class Accumulator:
             raise TypeError(
                 f"'other' must be of the same monoid, {self.monoid} (got {other.monoid})"
             )
-        if other.monoid is not self.monoid:
-            mine, theirs = (describe_monoid(m)["parameters"] for m in (self.monoid, other.monoid))
-            if mine != theirs:
-                raise ValueError(
-                    f"'other' must be of a {self.monoid} with the same parameters: what was folded "
-                    "by different ones does not go together"
-                )
+        if other.monoid is not self.monoid and (
+            parameter_digest(other.monoid) != parameter_digest(self.monoid)
+        ):
+            raise ValueError(
+                f"'other' must be of a {self.monoid} with the same parameters: what was folded by "
+                "different ones does not go together"
+            )
         if other._like is None:
             return
         self._check_like(other._like)
@@ -166,10 +168,8 @@ class Accumulator:
                 counter.counts_of(other.num_sets),
                 other._counter.counts_of(counter.num_sets),
             )
-        if not torch.is_grad_enabled():
-            self.detach()
-        counter.add(other._counter)
-        self._counter, self._like = counter, other._like
+        counter.add(other._counter, constant=self.gradient == "last")
+        self._keep(counter, other._like)
 
     # The answer --------------------------------------------------------------------------------
 
@@ -189,7 +189,7 @@ class Accumulator:
         """
         if self._like is None:
             raise ValueError("the accumulator has taken in no chunk: call update(x, index) first")
-        return self._counter.fold(self._lifted_none())
+        return self._counter.fold()
 
     def detach(self) -> None:
         """Forget how the states were computed: gradients end here."""
@@ -214,23 +214,15 @@ class Accumulator:
     def state_dict(self) -> dict[str, Tensor]:
         """All that the accumulator holds but the monoid, as tensors.
 
-        ``"counts"``; ``"like"``, an element's shape and dtype; and for each level the sets that
-        have a state there and the tensors of these states. Without gradients.
+        ``"like"``, an element's shape and dtype; see :func:`counter_tensors` for the others.
+        Without gradients.
 
         Raises:
             ValueError: there has been no chunk.
         """
         if self._like is None:
             raise ValueError("the accumulator has taken in no chunk: there is nothing to keep")
-        found = {"counts": self.counts, "like": self._like.clone()}
-        for level, slots in enumerate(self._counter.levels):
-            sets = self._counter.holding(level)
-            if not sets.numel():
-                continue
-            found[f"levels.{level}.sets"] = sets
-            for number, tensor in enumerate(leaves(slots.get(sets))):
-                found[f"levels.{level}.{number}"] = tensor.detach()
-        return found
+        return {"like": self._like.clone(), **counter_tensors(self._counter)}
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Hold what :meth:`state_dict` gave, instead of what is held.
@@ -243,14 +235,19 @@ class Accumulator:
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"'state_dict' must be a mapping (got {type(state_dict).__name__})")
-        fresh = Accumulator(self.monoid, gradient=self.gradient)
         try:
-            fresh._load(state_dict)
-        except (KeyError, IndexError, RuntimeError, StopIteration, ValueError) as error:
+            like = state_dict["like"].clone()
+            if like.dim() == 0 or like.size(0):
+                raise ValueError(f"'like' must have no rows (got shape {tuple(like.shape)})")
+            with torch.no_grad():
+                structure = self.monoid.lift(like)
+            rest = {name: tensor for name, tensor in state_dict.items() if name != "like"}
+            counter = counter_from(rest, self.monoid, structure)
+        except (AttributeError, KeyError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"'state_dict' is not what an Accumulator of {self.monoid} gives ({error})"
             ) from error
-        self._counter, self._like = fresh._counter, fresh._like
+        self._counter, self._like = counter, like
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write :meth:`state_dict` to a safetensors file, all or nothing; makes missing folders.
@@ -283,44 +280,17 @@ class Accumulator:
         check_monoid_of(path, about, self.monoid)
         self.load_state_dict({name: tensor.to(device) for name, tensor in tensors.items()})
 
-    def _load(self, state_dict: Mapping[str, Tensor]) -> None:
-        counts, self._like = state_dict["counts"].clone(), state_dict["like"].clone()
-        self._counter = Counter(self.monoid, counts.device)
-        self._counter.keep([], counts)
-        kept = []
-        like = self._lifted_none()
-        expected = {"counts", "like"}
-        for level in range(int(counts.max()).bit_length() if counts.numel() else 0):
-            sets = self._counter.holding(level)
-            if not sets.numel():
-                continue
-            names = [f"levels.{level}.{number}" for number in range(len(leaves(like)))]
-            expected |= {f"levels.{level}.sets", *names}
-            if not torch.equal(state_dict[f"levels.{level}.sets"], sets):
-                raise ValueError(f"the sets of level {level} are not those that counts tell of")
-            states = unflatten(like, [state_dict[name] for name in names])
-            for one, other in zip(leaves(states), leaves(like), strict=True):
-                if one.shape[1:] != other.shape[1:] or one.dtype != other.dtype:
-                    raise ValueError(
-                        f"states of level {level} are {tuple(one.shape[1:])} {one.dtype}, not "
-                        f"{tuple(other.shape[1:])} {other.dtype}"
-                    )
-            kept.append(Kept(level, sets, map_state(Tensor.clone, states)))
-        self._counter.keep(kept, counts)
-        if set(state_dict) - expected:
-            raise ValueError(f"it has more: {', '.join(sorted(set(state_dict) - expected))}")
-
     # How ---------------------------------------------------------------------------------------
 
     def _begin(self, like: Tensor) -> Counter:
         """The counter for elements like these: another one, if these are the first."""
         return self._counter if self._like is not None else Counter(self.monoid, like.device)
 
-    def _lifted_none(self) -> State:
-        """States of no elements."""
-        assert self._like is not None
-        with torch.no_grad():
-            return self.monoid.lift(self._like)
+    def _keep(self, counter: Counter, like: Tensor) -> None:
+        self._counter = counter
+        if self._like is None:
+            with torch.inference_mode(False), torch.no_grad():
+                self._like = like.new_zeros(0, *like.shape[1:])
 
     def _check_like(self, x: Tensor) -> None:
         like = self._like

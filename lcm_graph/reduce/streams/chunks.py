@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from lcm_graph.monoids import Monoid
+from lcm_graph.reduce.recompute import gradient_tensors
 from lcm_graph.reduce.streams.accumulator import Accumulator
 
 GRADIENTS = ("full", "sampled")
@@ -86,6 +87,11 @@ def fold_chunks(
     total = len(chunks)
     if not total:
         raise ValueError("'chunks' must hold at least one, which may be empty (got none)")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"'generator' must be a torch.Generator (got {generator!r}); "
+            "torch.Generator().manual_seed(…) makes one"
+        )
     if gradient == "sampled" and not (isinstance(samples, int) and 1 <= samples <= total):
         raise ValueError(
             f"'samples' must be from 1 to the number of chunks, {total} (got {samples!r})"
@@ -165,11 +171,16 @@ class _Step(nn.Module):
     ) -> None:
         """Let gradients through what is computed here ``scale`` times, or not at all (``None``)."""
         scaled = {
-            name: weight.detach() if scale is None else _ScaleGradient.apply(weight, scale)
-            for name, weight in self.named_parameters()
+            f"monoid.{name}": weight.detach() if scale is None else _scaled(weight, scale)
+            for name, weight in gradient_tensors(self.monoid).items()
         }
-        x = x if scale is None else _ScaleGradient.apply(x, scale)
+        x = x.detach() if scale is None else _scaled(x, scale)
         functional_call(self, scaled, (stream, x, index, dim_size))
+
+
+def _scaled(values: Tensor, scale: float) -> Tensor:
+    result: Tensor = _ScaleGradient.apply(values, scale)
+    return result
 
 
 class _ScaleGradient(torch.autograd.Function):

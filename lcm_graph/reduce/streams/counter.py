@@ -63,6 +63,7 @@ class Counter:
     """For each set a state for each binary digit 1 of the number of its elements.
 
     Adding elements carries, as adding to a binary number does. Nothing is changed by what fails.
+    With ``constant``, what was held before forgets how it was computed.
 
     Args:
         monoid: what to combine with.
@@ -73,6 +74,7 @@ class Counter:
         self.monoid = monoid.folds_as
         self.counts = torch.empty(0, dtype=torch.int64, device=device)  # elements of each set
         self.levels: list[Slots] = []
+        self.none: State = None  # a state of no elements, like those held; None before the first
 
     @property
     def num_sets(self) -> int:
@@ -87,9 +89,10 @@ class Counter:
         """The sets that have a state at ``level``."""
         return _digit(self.counts, level).nonzero().flatten()
 
-    def insert(self, subtrees: Subtrees, counts: Tensor) -> None:
+    def insert(self, subtrees: Subtrees, counts: Tensor, *, constant: bool) -> None:
         """Take in the subtrees that come next, after which there are ``counts`` elements."""
         before = self.counts_of(counts.numel())
+        none = self.none_like(subtrees.states)
         by_level = subtrees.level.argsort(stable=True)
         ends = torch.bincount(subtrees.level, minlength=1).cumsum(0).tolist()
         up = Neighbours(subtrees.sets[:0], subtrees.begin[:0], take(subtrees.states, by_level[:0]))
@@ -103,37 +106,46 @@ class Counter:
                 torch.cat([up.where, subtrees.begin[rows] >> number]),
                 _cat(up.states, take(subtrees.states, rows)),
             )
-            rest, up = self._carry(number, here, before)
+            rest, up = self._carry(number, here, before, constant)
             kept.append(rest)
             number += 1
-        self.keep(kept, counts)
+        self.keep(kept, counts, none, constant=constant)
 
-    def add(self, other: Counter) -> None:
+    def add(self, other: Counter, *, constant: bool) -> None:
         """Take in another's elements after one's own, as binary numbers are added.
 
         The canonical tree of both, if no level has more than a state of each.
         """
         mine, theirs = self.counts_of(other.num_sets), other.counts_of(self.num_sets)
+        none = self.none_like(other.none)
         kept = []
         carried: list[tuple[Tensor, State]] = []
         for level in range(int((mine + theirs).max()).bit_length() if mine.numel() else 0):
             parts = []
-            for levels, counts in ((self.levels, mine), (other.levels, theirs)):
+            for counter, counts in ((self, mine), (other, theirs)):
                 holding = _digit(counts, level).nonzero().flatten()
                 if holding.numel():
-                    parts.append((holding, levels[level].get(holding)))
+                    held = counter._held(level, holding, constant and counter is self)
+                    parts.append((holding, _cast(held, none)))
             parts += carried
             if parts:
                 rest, carried = self._add_digit(level, parts)
                 kept.append(rest)
-        self.keep(kept, mine + theirs)
+        self.keep(kept, mine + theirs, none, constant=constant)
 
-    def fold(self, like: State) -> State:
-        """The states of the sets, identities where empty; ``like`` are states, at best of none."""
+    def none_like(self, states: State) -> State:
+        """What is held of no elements, or would be, if these are the first states."""
+        if self.none is not None:
+            return self.none
+        with torch.inference_mode(False), torch.no_grad():
+            return map_state(lambda t: t.new_zeros(0, *t.shape[1:]), states)
+
+    def fold(self) -> State:
+        """The states of the sets, identities where empty."""
         occupied = self.counts.nonzero().flatten()
         place = torch.empty_like(self.counts)
         place[occupied] = torch.arange(occupied.numel(), device=occupied.device)
-        folded = map_state(lambda s: s.new_zeros(occupied.numel(), *s.shape[1:]), like)
+        folded = map_state(lambda s: s.new_zeros(occupied.numel(), *s.shape[1:]), self.none)
         begun = torch.zeros_like(self.counts, dtype=torch.bool)
         for level, slots in enumerate(self.levels):  # from the last elements to the first
             sets = self.holding(level)
@@ -150,14 +162,23 @@ class Counter:
             return folded
         return segment_reduce(self.monoid, folded, occupied, dim_size=self.num_sets)
 
-    def keep(self, kept: list[Kept], counts: Tensor) -> None:
-        """Write states where they belong, now that there are ``counts`` elements."""
-        self.counts = counts
+    def keep(self, kept: list[Kept], counts: Tensor, none: State, *, constant: bool) -> None:
+        """Write states, all like ``none``, now that there are ``counts`` elements."""
+        levels = list(self.levels)
+        writes = []
         for level, sets, states in kept:
-            while len(self.levels) <= level:
-                self.levels.append(Slots(counts.device))
+            while len(levels) <= level:
+                levels.append(Slots(counts.device))
             if sets.numel():
-                self.levels[level].put(sets, states, counts.numel())
+                states = _cast(states, none)
+                write = levels[level].prepare(sets, states, counts.numel(), constant=constant)
+                writes.append(write)
+        # From here on nothing fails.
+        self.levels, self.counts, self.none = levels, counts, none
+        if constant:
+            self.detach()
+        for write in writes:
+            write()
 
     def detach(self) -> None:
         """Forget how the states were computed."""
@@ -167,11 +188,17 @@ class Counter:
     def copy(self) -> Counter:
         """Another that holds the same."""
         other = Counter(self.monoid, self.counts.device)
-        other.counts = self.counts.clone()
+        other.counts, other.none = self.counts.clone(), self.none
         other.levels = [slots.copy() for slots in self.levels]
         return other
 
-    def _carry(self, level: int, here: Neighbours, before: Tensor) -> tuple[Kept, Neighbours]:
+    def _held(self, level: int, sets: Tensor, constant: bool) -> State:
+        states = self.levels[level].get(sets)
+        return map_state(Tensor.detach, states) if constant else states
+
+    def _carry(
+        self, level: int, here: Neighbours, before: Tensor, constant: bool
+    ) -> tuple[Kept, Neighbours]:
         """Combine neighbours of one level: what has none is kept, the others go up."""
         sets, where, states = here
         touched = sets.unique()
@@ -179,7 +206,7 @@ class Counter:
         if waiting.numel():
             sets = torch.cat([waiting, sets])
             where = torch.cat([(before[waiting] >> level) - 1, where])
-            states = _cat(self.levels[level].get(waiting), states)
+            states = _cat(_cast(self._held(level, waiting, constant), states), states)
         order = where.argsort(stable=True)
         order = order[sets[order].argsort(stable=True)]
         is_right = _digit(where[order], 0)  # what it goes with stands before it
@@ -220,6 +247,11 @@ class Counter:
 def _digit(numbers: Tensor, place: int) -> Tensor:
     """Whether the binary digit at ``place`` is 1."""
     return (numbers >> place) & 1 == 1
+
+
+def _cast(states: State, like: State) -> State:
+    """In the dtypes of others."""
+    return map_state(lambda s, other: s.to(other.dtype), states, like)
 
 
 def _cat(*states: State) -> State:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lcm_graph.files import check_writable, write_atomically
 from lcm_graph.monoids import Monoid
+from lcm_graph.reduce.digest import parameter_digest
 
 _FORMAT = "lcm_graph.accumulator/2"
 
@@ -67,11 +66,7 @@ def read_stream(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[s
 
 def describe_monoid(monoid: Monoid) -> dict[str, str]:
     """What a file says of the monoid: its repr, and a digest of its parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in monoid.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return {"monoid": repr(monoid), "parameters": digest.hexdigest()}
+    return {"monoid": repr(monoid), "parameters": parameter_digest(monoid)}
 
 
 def check_monoid_of(path: str | os.PathLike[str], about: Mapping[str, str], monoid: Monoid) -> None:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lcm_graph.reduce.sets import check_dim_size
 from lcm_graph.reduce.streams.accumulator import Accumulator
-from lcm_graph.reduce.streams.chunks import Chunk, pair
+from lcm_graph.reduce.streams.chunks import pair
 from lcm_graph.reduce.streams.file import (
     check_can_write,
     check_monoid_of,
@@ -38,7 +38,7 @@ class Slices(Protocol):
 @torch.no_grad()
 def accumulate(
     stream: Accumulator,
-    source: Slices | Iterable[Chunk],
+    source: Slices | Iterable[Any],
     index: Slices | None = None,
     *,
     chunk_size: int = 1 << 16,
@@ -83,9 +83,13 @@ def accumulate(
     if not isinstance(stream, Accumulator):
         raise TypeError(f"'stream' must be an Accumulator (got {type(stream).__name__})")
     check_dim_size(dim_size)
+    if not isinstance(every, (int, float)) or every < 0:
+        raise ValueError(f"'every' must be a number of seconds from 0 up (got {every!r})")
     if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
         raise ValueError(f"'chunk_size' must be a positive integer (got {chunk_size!r})")
     if isinstance(source, Slices):
+        if not len(source.shape):
+            raise ValueError("'source' must have elements along dim 0 (got one of no dimensions)")
         total: int | None = int(source.shape[0])
         if index is not None and not isinstance(index, Slices):
             raise TypeError(
@@ -197,7 +201,7 @@ def _cut(
         yield _tensor(source[rows]), None if index is None else _tensor(index[rows])
 
 
-def _after(chunks: Iterable[Chunk], skip: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+def _after(chunks: Iterable[Any], skip: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """The chunks after the first ``skip`` elements.
 
     Raises:

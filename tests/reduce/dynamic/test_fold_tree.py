@@ -12,6 +12,7 @@ from lcm_graph.monoids import BinaryGRU, Max, Monoid, Sum
 from lcm_graph.reduce import FoldTree, segment_reduce
 from lcm_graph.reduce.dynamic.layout import Layout
 from tests.monoids.shipped import MONOIDS
+from tests.reduce.fragile import Fails, behind_a_layer
 from tests.references import Ordered, error
 
 D, SETS = 3, 4
@@ -179,7 +180,91 @@ def test_other_parameters() -> None:
     monoid.reset_parameters()
     tree.refold()
     assert error(tree.result(), monoid.lower(segment_reduce(monoid, monoid.lift(x)))) <= 1e-5
-    assert not tree.result().grad_fn or not tree.state().value.requires_grad
+    assert not tree.result().requires_grad and not tree.state().value.requires_grad
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_an_operator_that_fails_changes_nothing(after: int) -> None:
+    """Neither answers nor what is known of elements, whatever was to be changed."""
+    monoid = Fails(D).double()
+    x = torch.randn(20, D, dtype=torch.float64)
+    tree = FoldTree(monoid, x, torch.arange(20) % 3)
+    tree.remove(torch.tensor([4]))
+    before, index, places = tree.result(), tree.index, tree.places
+    for change in (
+        lambda: tree.insert(x[:9], torch.arange(9) % 3),
+        lambda: tree.remove(torch.tensor([0, 1, 2])),
+        lambda: tree.change(torch.tensor([5, 6, 7]), x[:3]),
+        tree.refold,
+    ):
+        monoid.after = after
+        with pytest.raises(RuntimeError, match="no"):
+            change()
+        monoid.after = None
+        assert torch.equal(tree.result(), before) and tree.num_elements == 19
+        assert torch.equal(tree.index, index) and torch.equal(tree.places, places)
+    tree.insert(x[:1], torch.tensor([1]))
+    assert tree.num_elements == 20
+
+
+def test_the_first_elements_fail() -> None:
+    monoid = Fails(D)
+    tree = FoldTree(monoid, torch.ones(0, D), torch.empty(0).long(), dim_size=2)
+    monoid.after = 0
+    with pytest.raises(RuntimeError, match="no"):
+        tree.insert(torch.ones(3, D))
+    monoid.after = None
+    tree.insert(torch.ones(1, D))
+    assert tree.num_elements == 1 and torch.equal(tree.result()[0], torch.ones(D))
+
+
+def test_in_and_out_of_inference_mode_and_autocast() -> None:
+    monoid, x = behind_a_layer(D), torch.randn(12, D)
+    with torch.inference_mode():
+        tree = FoldTree(monoid, x[:5])
+    tree.insert(x[5:8])
+    with torch.inference_mode():
+        tree.insert(x[8:10])
+    with torch.autocast("cpu", torch.bfloat16):
+        tree.insert(x[10:])
+    with torch.no_grad():
+        expected = monoid.lower(segment_reduce(monoid, monoid.lift(x)))
+    assert error(tree.result(), expected) <= 0.05 and tree.result().dtype == torch.float32
+
+
+@pytest.mark.parametrize("commutative", [True, False])
+def test_closing_gaps(commutative: bool) -> None:
+    """A tree made anew of what is there; numbers stay."""
+    monoid = Gaps(commutative).double()
+    x = torch.randn(40, D, dtype=torch.float64)
+    index = torch.arange(40) % SETS
+    tree = FoldTree(monoid, x, index)
+    tree.remove(torch.arange(0, 36, 2))
+    tree.compact()
+    rest = torch.tensor([*range(1, 36, 2), *range(36, 40)])
+    anew = FoldTree(monoid, x[rest], index[rest], dim_size=SETS)
+    assert torch.equal(tree.result(), anew.result())
+    assert tree.places[rest].tolist() == anew.places.tolist()
+    tree.change(torch.tensor([37]), x[:1])
+    anew.change(torch.tensor([19]), x[:1])
+    assert torch.equal(tree.result(), anew.result())
+    number = tree.insert(x[:1], torch.tensor([2]))
+    assert number.tolist() == [40] and tree.num_elements == 23
+
+
+def test_memory_of_a_window_that_moves() -> None:
+    """An operator that is not commutative never fills a gap: closing them bounds the rows."""
+    tree = FoldTree(Gaps(False), torch.randn(4, D))
+    for _ in range(50):
+        number = tree.insert(torch.randn(20, D))
+        tree.remove((tree.index >= 0).nonzero().flatten()[: len(number)])
+        tree.compact()
+    assert tree.num_elements == 4 and tree._layout.size <= 2 * 8
+
+
+def test_channels_that_only_elements_tell() -> None:
+    tree = FoldTree(Sum(), torch.ones(2, 3), torch.tensor([0, 2]))
+    assert tree.result().tolist() == [[1] * 3, [0] * 3, [1] * 3]
 
 
 def test_what_is_refused_changes_nothing() -> None:
@@ -199,6 +284,12 @@ def test_what_is_refused_changes_nothing() -> None:
     assert tree.result().tolist() == [[1, 1], [1, 1]] and tree.num_elements == 2
     with pytest.raises(TypeError, match="'monoid' must be a Monoid"):
         FoldTree("sum", torch.ones(1, 1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"'x' must be a tensor \(got list\)"):
+        tree.insert([[1.0, 2.0]])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a tensor of no dimensions"):
+        FoldTree(Sum(1), torch.tensor(1.0))
+    with pytest.raises(ValueError, match="the places that a mask marks"):
+        tree.remove(torch.tensor([True, False, True]))
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), max_size=4), max_size=5))

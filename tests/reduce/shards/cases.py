@@ -23,6 +23,7 @@ from lcm_graph.monoids import (
     TopK,
 )
 from lcm_graph.reduce import FoldPlan, distributed_reduce, segment_reduce
+from tests.reduce.fragile import Complex, Fails
 from tests.references import Ordered
 
 D, SETS = 4, 6
@@ -33,6 +34,7 @@ MONOIDS: dict[str, Callable[[], Monoid]] = {
     "gru": lambda: BinaryGRU(D),
     "ordered": lambda: Ordered(D),
     "fishnets": lambda: Fishnets(D),
+    "complex": lambda: Complex(D),
     "product": lambda: Product(Sum(D), Lifted(torch.nn.Linear(D, D), BinaryGRU(D))),
 }
 SHARES = {  # elements of each rank
@@ -107,6 +109,62 @@ def ways(rank: int) -> dict[str, Any]:
     except ValueError as error:
         found["error"] = str(error)
     return found
+
+
+def derivatives(rank: int, world: int) -> dict[str, dict[str, Tensor]]:
+    """First and second derivatives, and those of complex states."""
+    found = {}
+    for name in ("sum", "softmax", "gru", "complex"):
+        monoid, x, index, cotangents = make(name, 24)
+        per = 24 // world
+        mine = slice(per * rank, per * (rank + 1))
+        states = distributed_reduce(monoid, monoid.lift(x[mine]), index[mine], dim_size=SETS)
+        out = monoid.lower(states)
+        loss = (cotangents[rank] * out.tanh()).sum()
+        (first,) = torch.autograd.grad(loss, x, create_graph=True)
+        second = torch.autograd.grad(first.square().sum() + out.sum() / world, x)[0]
+        found[name] = {"first": first.detach(), "second": second}
+    return found
+
+
+def derivatives_of_one(name: str, world: int) -> dict[str, Tensor]:
+    """The same in one process: each rank asks for the second derivative of its elements' first."""
+    monoid, x, index, cotangents = make(name, 24)
+    out = monoid.lower(segment_reduce(monoid, monoid.lift(x), index, dim_size=SETS))
+    loss = (sum(cotangents[:world]) * out.tanh()).sum()
+    (first,) = torch.autograd.grad(loss, x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum() + out.sum(), x)
+    return {"first": first.detach(), "second": second}
+
+
+def mistakes(rank: int) -> list[str]:
+    """What one rank does wrong is told on both, at once, and they go on together."""
+    x, said = torch.ones(2, D), []
+
+    def tried(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except (TypeError, ValueError, RuntimeError) as error:
+            said.append(f"{type(error).__name__}: {error}")
+        else:
+            said.append("nothing")
+
+    wrong = torch.tensor([0, -1]) if rank == 0 else torch.tensor([0, 1])
+    tried(lambda: distributed_reduce(Sum(D), x, wrong))
+    plan = FoldPlan.from_ptr(torch.tensor([0, 3 if rank == 0 else 2]))
+    tried(lambda: distributed_reduce(Sum(D), x, plan=plan))
+    plan = FoldPlan.from_index(torch.tensor([0, 0]))
+    tried(lambda: distributed_reduce(Sum(D), x, plan=plan if rank else plan.bracketed()))
+    tried(lambda: distributed_reduce(Product(Sum(2), Sum(2)) if rank else Sum(D), x))
+    x.requires_grad_()
+    with torch.set_grad_enabled(rank == 1):
+        tried(lambda: distributed_reduce(Sum(D), x))
+    failing = Fails(D)
+    failing.after = 0
+    tried(lambda: distributed_reduce(failing, x))
+    together = distributed_reduce(Sum(D), x.detach() * (rank + 1))
+    said.append(str(float(together[0, 0])))
+    return said
 
 
 def killed(rank: int) -> str:

@@ -40,6 +40,30 @@ def test_values_and_gradients(share: str, world: int, tmp_path: Path) -> None:
                 assert error(torch.stack(parts).sum(0), weight) <= 1e-12
 
 
+@pytest.mark.parametrize("world", [1, 2])
+def test_second_derivatives(world: int, tmp_path: Path) -> None:
+    """Which are collective operations too."""
+    found = run(CASES, "derivatives", world, tmp_path, world)
+    for name in found[0]:
+        expected = cases.derivatives_of_one(name, world)
+        for what in ("first", "second"):
+            total = sum(one[name][what] for one in found)
+            assert error(total, expected[what]) <= 1e-11
+
+
+def test_mistakes_are_told_on_all_ranks(tmp_path: Path) -> None:
+    began = time.monotonic()
+    mine, others = run(CASES, "mistakes", 2, tmp_path)
+    assert time.monotonic() - began < 25  # nobody waits for the timeout of 30 seconds
+    assert "'index' must not be negative" in mine[0] and "on ranks [0]" in others[0]
+    assert "'plan' is for 3 elements" in mine[1] and "on ranks [0]" in others[1]
+    assert "of canonical trees" in mine[2] and "on ranks [0]" in others[2]
+    assert "rank 0 has Sum(4)" in mine[3] and "rank 1 has Product" in others[3]
+    assert all("ranks [0] are under torch.no_grad()" in one[4] for one in (mine, others))
+    assert all(one[5] == "RuntimeError: no" for one in (mine, others))  # the operator's own
+    assert mine[6] == others[6] == "6.0"
+
+
 def test_ways_to_call_it(tmp_path: Path) -> None:
     found = run(CASES, "ways", 2, tmp_path)
     monoid, x, index, _ = cases.make("gru", 61)

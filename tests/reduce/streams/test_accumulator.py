@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor
 from lcm_graph.monoids import BinaryGRU, Monoid, Sum
 from lcm_graph.reduce import Accumulator, segment_reduce
 from tests.monoids.shipped import MONOIDS
+from tests.reduce.fragile import Fails, behind_a_layer
 from tests.references import Ordered, error
 
 D = 4
@@ -190,27 +192,88 @@ def test_a_refused_chunk_changes_nothing() -> None:
     assert stream.result().tolist() == [[3, 3]] and stream.num_elements == 3
 
 
-def test_an_operator_that_fails_changes_nothing() -> None:
-    class Fails(Ordered):
-        fails = False
-
-        def combine(self, left: Tensor, right: Tensor) -> Tensor:
-            if self.fails and left.size(0) == 1:
-                raise RuntimeError("no")
-            return super().combine(left, right)
-
+@pytest.mark.parametrize("after", range(6))
+def test_an_operator_that_fails_changes_nothing(after: int) -> None:
+    """Not even what gradients the result has."""
     monoid = Fails(D).double()
     x = torch.randn(12, D, dtype=torch.float64)
     stream = Accumulator(monoid)
     stream.update(x[:7])
-    before = stream.result()
-    monoid.fails = True
+    before, counts = stream.result(), stream.counts
+    monoid.after = after
     with pytest.raises(RuntimeError, match="no"):
-        stream.update(x[7:])
-    monoid.fails = False
-    assert torch.equal(stream.result(), before)
+        stream.update(x[7:].repeat(3, 1), torch.arange(15) % 2)
+    monoid.after = None
+    assert torch.equal(stream.result(), before) and torch.equal(stream.counts, counts)
+    assert stream.result().requires_grad
     stream.update(x[7:])
     assert error(stream.result(), batch(monoid, x, torch.zeros(12).long(), 1)) <= 1e-12
+
+
+def test_chunks_in_and_out_of_inference_mode() -> None:
+    monoid, x = BinaryGRU(D), torch.randn(23, D)
+    index = torch.arange(23) % 3
+    stream = Accumulator(monoid)
+    with torch.inference_mode():
+        stream.update(x[:9], index[:9])
+    stream.update(x[9:17], index[9:17])
+    with torch.inference_mode():
+        stream.update(x[17:], index[17:])
+    assert error(stream.result(), batch(monoid, x, index, 3)) <= 1e-6
+    stream.update(x[:1], index[:1])
+    assert stream.num_elements == 24
+
+
+def test_chunks_in_and_out_of_autocast() -> None:
+    """States keep the dtype of the first chunk's."""
+    monoid, x = behind_a_layer(D), torch.randn(23, D)
+    expected = batch(monoid, x, torch.zeros(23).long(), 1)
+    for first in (True, False):
+        stream = Accumulator(monoid)
+        for number, some in enumerate(x.split(8)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=(number % 2 == 0) == first):
+                stream.update(some)
+        kept = stream.state_dict()["levels.0.0"]
+        assert kept.dtype == (torch.bfloat16 if first else torch.float32)
+        again = Accumulator(monoid)
+        again.load_state_dict(stream.state_dict())
+        with torch.autocast("cpu", torch.bfloat16, enabled=first):
+            assert error(stream.result(), expected) <= 0.05
+            assert torch.equal(again.result(), stream.result())
+
+
+def test_without_gradients_among_chunks_with() -> None:
+    """What is taken in under no_grad is a constant; what came before keeps its graph."""
+    monoid = Sum(1)
+    first, later = torch.ones(3, 1, requires_grad=True), torch.ones(2, 1, requires_grad=True)
+    stream = Accumulator(monoid, gradient="all")
+    stream.update(first, torch.tensor([0, 1, 1]))
+    with torch.no_grad():
+        stream.update(later, torch.tensor([0, 2]))
+    stream.result().sum().backward()
+    assert later.grad is None
+    assert first.grad is not None and first.grad.flatten().tolist() == [0, 1, 1]
+
+
+def test_copies_of_modules_that_hold_one() -> None:
+    """A deep copy has its own monoid and goes on by itself, without the graph."""
+    stream = Accumulator(BinaryGRU(D))
+    stream.update(torch.randn(5, D))
+    other = copy.deepcopy(stream)
+    assert other.monoid is not stream.monoid
+    assert torch.equal(other.result(), stream.result())
+    other.update(torch.randn(1, D))
+    assert (stream.num_elements, other.num_elements) == (5, 6)
+    assert copy.deepcopy(Accumulator(Sum(1))).num_elements == 0
+
+
+def test_channels_that_only_elements_tell() -> None:
+    stream = Accumulator(Sum())
+    stream.update(torch.ones(2, 3), torch.tensor([0, 4]))
+    assert stream.result().tolist() == [[1] * 3, [0] * 3, [0] * 3, [0] * 3, [1] * 3]
+    assert torch.equal(
+        stream.result(), segment_reduce(Sum(), torch.ones(2, 3), torch.tensor([0, 4]))
+    )
 
 
 def test_merging_in_another_order() -> None:
@@ -236,8 +299,9 @@ def test_merging_what_has_other_sets() -> None:
     assert fresh.result().flatten().tolist() == [4, 4, 2, 2]
 
 
-@pytest.mark.parametrize("sizes", [(16, 16, 16), (7, 21), (1, 2, 3, 4)])
+@pytest.mark.parametrize("sizes", [(16, 16, 16), (16, 8, 5), (8, 8, 8, 3)])
 def test_gradients_through_merges(sizes: tuple[int, ...]) -> None:
+    """Of whole subtrees, and a rest: those of one fold."""
     monoid = BinaryGRU(D).double()
     parts = [torch.randn(n, D, dtype=torch.float64, requires_grad=True) for n in sizes]
     whole = Accumulator(monoid, gradient="all")
@@ -245,9 +309,35 @@ def test_gradients_through_merges(sizes: tuple[int, ...]) -> None:
         apart = Accumulator(monoid, gradient="all")
         apart.update(part)
         whole.merge(apart)
-    inputs = [*parts, *monoid.parameters()]
-    for gradient in torch.autograd.grad(whole.result().square().sum(), inputs):
-        assert gradient.abs().sum() > 0 or gradient.shape == (D,)  # `empty` has none
+    x = torch.cat(parts)
+    expected = batch(monoid, x, torch.zeros(len(x), dtype=torch.int64), 1)
+    inputs = [*parts, *(w for name, w in monoid.named_parameters() if name != "empty")]
+    cotangent = torch.randn_like(expected)
+    found = torch.autograd.grad(whole.result(), inputs, cotangent)
+    for one, other in zip(found, torch.autograd.grad(expected, inputs, cotangent), strict=True):
+        assert error(one, other) <= 1e-12
+
+
+def test_merges_keep_the_latest_graph_alone() -> None:
+    parts = [torch.ones(4, 1, requires_grad=True) for _ in range(3)]
+    whole = Accumulator(Sum(1))
+    for part in parts:
+        apart = Accumulator(Sum(1))
+        apart.update(part)
+        whole.merge(apart)
+    whole.result().sum().backward()
+    assert [part.grad is None for part in parts] == [True, True, False]
+
+
+def test_merging_what_other_parameters_made() -> None:
+    one, other = Accumulator(BinaryGRU(D)), Accumulator(BinaryGRU(D))
+    for stream in (one, other):
+        stream.update(torch.randn(4, D))
+    with pytest.raises(ValueError, match="same parameters"):
+        one.merge(other)
+    other.monoid.load_state_dict(one.monoid.state_dict())
+    one.merge(other)
+    assert one.num_elements == 8
 
 
 @pytest.mark.parametrize(
@@ -268,6 +358,33 @@ def test_gradients_through_merges(sizes: tuple[int, ...]) -> None:
         ),
         (lambda: Accumulator(Sum(1)).merge(Accumulator(Sum(2))), TypeError, "same monoid"),
         (lambda: Accumulator(Sum(1)).load_state_dict({}), ValueError, "'state_dict' is not what"),
+        (
+            lambda: Accumulator(Sum(1)).load_state_dict(None),  # type: ignore[arg-type]
+            TypeError,
+            "'state_dict' must be a mapping",
+        ),
+        (
+            lambda: Accumulator(Sum(1)).update([[1.0]]),  # type: ignore[arg-type]
+            TypeError,
+            "'x' must be a tensor .got list.",
+        ),
+        (
+            lambda: Accumulator(Sum(1)).update(torch.ones(2, 1), torch.tensor([True, False])),
+            ValueError,
+            "nonzero",
+        ),
+        (
+            lambda: Accumulator(Sum(1)).update(
+                torch.ones(3, 1), torch.tensor([0, 1, 2]), torch.tensor([0, 3])
+            ),
+            ValueError,
+            "'index' and 'ptr' name different sets",
+        ),
+        (
+            lambda: Accumulator(Sum(1)).update(torch.ones(3, 1), dim_size=1.0),  # type: ignore[arg-type]
+            ValueError,
+            "'dim_size' must be an integer",
+        ),
     ],
 )
 def test_errors(make, error_type: type[Exception], message: str) -> None:
@@ -285,7 +402,11 @@ def test_a_spoilt_dictionary_is_refused() -> None:
         {"levels.0.sets": torch.tensor([1])},
         {"levels.1.0": torch.ones(1, 2)},
         {"counts": torch.tensor([6])},
+        {"counts": None},
+        {"counts": torch.tensor([5], dtype=torch.int32)},
+        {"like": torch.ones(1, 2)},
+        {"more": torch.ones(1)},
     ):
         with pytest.raises(ValueError, match="'state_dict' is not what"):
-            stream.load_state_dict(kept | change)
+            stream.load_state_dict({**kept, **change})  # type: ignore[dict-item]
     assert stream.result().tolist() == [[5, 5]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -102,6 +104,46 @@ def test_sampled_gradients_are_unbiased(monoid: Monoid, samples: int) -> None:
         assert error(mean, full) <= 1e-12
 
 
+def test_sampled_gradients_of_chunks_with_a_graph_of_their_own() -> None:
+    """Chunks that are not drawn are constants, also if they were computed before."""
+    monoid = BinaryGRU(D).double()
+    x = torch.randn(12, D, dtype=torch.float64, requires_grad=True)
+    chunks = list(x.split(4))
+    (expected,) = torch.autograd.grad(fold_chunks(monoid, chunks).sum(), x, retain_graph=True)
+    by_draw: dict[int, Tensor] = {}
+    for seed in range(50):
+        drawn = int(torch.randperm(3, generator=torch.Generator().manual_seed(seed))[0])
+        generator = torch.Generator().manual_seed(seed)
+        found = fold_chunks(monoid, chunks, gradient="sampled", generator=generator)
+        (by_draw[drawn],) = torch.autograd.grad(found.sum(), x, retain_graph=True)
+    assert len(by_draw) == 3
+    assert error(torch.stack(list(by_draw.values())).mean(0), expected) <= 1e-12
+
+
+def test_parameters_changed_before_the_backward_pass() -> None:
+    monoid = BinaryGRU(D)
+    out = fold_chunks(monoid, list(torch.randn(12, D).split(4)))
+    with torch.no_grad():
+        monoid.weight_ih.mul_(1.5)
+    with pytest.raises(RuntimeError, match="changed in place between the forward and the backward"):
+        out.sum().backward()
+
+
+def test_chunks_of_another_shape_in_the_backward_pass() -> None:
+    sizes = iter((3, 3, 2, 2))
+
+    class Changing:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, number: int) -> Tensor:
+            return torch.ones(next(sizes), D)
+
+    out = fold_chunks(BinaryGRU(D), Changing())
+    with pytest.raises(ValueError, match="'chunks' must give the same each time"):
+        out.sum().backward()
+
+
 def test_without_gradients() -> None:
     chunks, monoid = Encoded(), BinaryGRU(D).double()
     with torch.no_grad():
@@ -132,3 +174,13 @@ def test_errors() -> None:
         fold_chunks(Sum(D), [])
     with pytest.raises(ValueError, match="from 1 to the number of chunks, 1"):
         fold_chunks(Sum(D), chunks, gradient="sampled", samples=2)
+    wrong: list[tuple[Any, str]] = [
+        (iter(chunks), "'chunks' must have a length"),
+        (torch.ones(4, D), "'chunks' must be a list of chunks"),
+        ([{"x": 1}], "a chunk must be elements"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            fold_chunks(Sum(D), given)
+    with pytest.raises(TypeError, match=r"'generator' must be a torch.Generator"):
+        fold_chunks(Sum(D), chunks, gradient="sampled", generator=3)  # type: ignore[arg-type]

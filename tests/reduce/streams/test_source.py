@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from lcm_graph.monoids import BinaryGRU, Max, Product, Sum
 from lcm_graph.reduce import Accumulator, accumulate, segment_reduce
@@ -74,15 +76,17 @@ import sys, time, numpy as np, torch
 from lcm_graph.monoids import Sum
 from lcm_graph.reduce import Accumulator, accumulate
 class Slow:
+    read = 0
     def __init__(self, x):
         self.x, self.shape, self.dtype = x, x.shape, x.dtype
     def __getitem__(self, rows):
         time.sleep(0.002)
+        Slow.read += len(self.x[rows])
         return self.x[rows]
 x = np.load(sys.argv[1], mmap_mode="r")
 print("begun", flush=True)
 stream = accumulate(Accumulator(Sum(1)), Slow(x), chunk_size=10, path=sys.argv[2], every=0)
-print(int(stream.result()))
+print(int(stream.result()), Slow.read)
 """
 
 
@@ -94,8 +98,10 @@ def test_killed_by_the_system(tmp_path: Path) -> None:
             assert process.stdout is not None and process.stdout.readline() == "begun\n"
             time.sleep(0.3)
             process.send_signal(signal.SIGKILL)
+        assert (tmp_path / "stream").exists()
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert out == f"begun\n{sum(range(5000))}\n"
+    total, read = map(int, out.splitlines()[1].split())
+    assert total == sum(range(5000)) and 0 < read < 5000
 
 
 def chunks(upto: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -164,6 +170,85 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match="damaged"):
         Accumulator(Sum(2)).load(file)
+
+
+def test_files_of_other_parameters(tmp_path: Path) -> None:
+    file, x = tmp_path / "stream", torch.randn(40, 2)
+    first, other = BinaryGRU(2), BinaryGRU(2)
+    whole = accumulate(Accumulator(first), x, path=file)
+    for call in (
+        lambda: accumulate(Accumulator(other), x, path=file),
+        lambda: Accumulator(other).load(file),
+    ):
+        with pytest.raises(ValueError, match="written with other parameters"):
+            call()
+    other.load_state_dict(first.state_dict())
+    assert torch.equal(accumulate(Accumulator(other), x, path=file).result(), whole.result())
+
+
+def test_files_of_another_index(tmp_path: Path) -> None:
+    file, x, index = tmp_path / "stream", torch.ones(6, 2), torch.arange(6) % 3
+    accumulate(Accumulator(Sum(2)), x, index, path=file)
+    with pytest.raises(ValueError, match=r"with index torch\.int64, not"):
+        accumulate(Accumulator(Sum(2)), x, path=file)
+
+
+def test_the_number_of_sets_of_a_finished_source(tmp_path: Path) -> None:
+    file, x, index = tmp_path / "stream", torch.ones(6, 2), torch.arange(6) % 3
+    assert accumulate(Accumulator(Sum(2)), x, index, path=file).num_sets == 3
+    again = accumulate(Accumulator(Sum(2)), x, index, path=file, dim_size=10)
+    assert again.result()[:, 0].tolist() == [2, 2, 2, *[0] * 7]
+    with pytest.raises(ValueError, match="'dim_size' must not be below"):
+        accumulate(Accumulator(Sum(2)), x, index, path=file, dim_size=2)
+
+
+def test_what_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    taken: list[int] = []
+
+    def source() -> Iterator[Tensor]:
+        taken.append(1)
+        yield torch.ones(1, 2)
+
+    for path, kind in [(tmp_path, IsADirectoryError), (tmp_path / "file" / "x", OSError)]:
+        with pytest.raises(kind, match="folder"):
+            accumulate(Accumulator(Sum(2)), source(), path=path)
+    assert not taken and list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_forms_of_chunks() -> None:
+    """Tensors, arrays, pairs, and the lists that a DataLoader of a TensorDataset gives."""
+    x, index = torch.randn(9, 2), torch.arange(9) % 2
+    for source in (
+        [x],
+        [x.numpy()],
+        [(x, torch.zeros(9).long())],
+        DataLoader(TensorDataset(x), batch_size=4),
+    ):
+        assert error(accumulate(Accumulator(Sum(2)), source).result()[0], x.sum(0)) <= 1e-6
+    both = accumulate(Accumulator(Sum(2)), DataLoader(TensorDataset(x, index), batch_size=4))
+    assert error(both.result()[1], x[1::2].sum(0)) <= 1e-6
+    assert accumulate(Accumulator(Sum(2)), x, device="cpu").num_elements == 9
+
+
+WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "path": ({"source": "big.npy"}, TypeError, r"a chunk must be .* \(got str\)"),
+    "nothing": ({"source": None}, TypeError, r"'source' must be .* \(got NoneType\)"),
+    "dicts": ({"source": [{"x": 1}]}, TypeError, r"a chunk must be .* \(got dict\)"),
+    "scalar": ({"source": torch.tensor(1.0)}, ValueError, "'source' must have elements"),
+    "index": ({"index": [0, 1, 2]}, TypeError, "'index' must be"),
+    "stream": ({"stream": Sum(2)}, TypeError, "'stream' must be an Acc"),
+    "every": ({"every": "1"}, ValueError, "'every' must be"),
+    "dim_size": ({"dim_size": "1"}, ValueError, "'dim_size' must"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_sources(case: str) -> None:
+    change, error_type, message = WRONG[case]
+    arguments: dict[str, Any] = {"stream": Accumulator(Sum(2)), "source": torch.ones(3, 2)}
+    with pytest.raises(error_type, match=message):
+        accumulate(**(arguments | change))
 
 
 def test_arguments() -> None:
