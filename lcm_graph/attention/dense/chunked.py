@@ -20,8 +20,9 @@ CHUNK = 512
 def chunked_attention(inputs: Inputs) -> AttentionState:
     """Memory for N × :data:`CHUNK` logits, unless it is differentiated twice.
 
-    The backward pass computes logits again, chunk by chunk: for P the weights and D the dot product
-    of ``out`` with its gradient, that of the logits is P (gᵒ Vᵀ - D + gˡ), for gᵒ and gˡ those of ``out`` and ``lse``.
+    The backward pass computes logits again, chunk by chunk: for P the weights, gᵒ and gˡ the
+    gradients of ``out`` and ``lse`` and D the dot product of ``out`` with gᵒ, the gradient of the
+    logits is P (gᵒ Vᵀ - D + gˡ).
 
     Source: Dao et al., "FlashAttention" (2022), algorithm 4, with the gradient of ``lse`` added,
     which kernels leave out.
