@@ -11,7 +11,7 @@ from lcm_graph.attention.states.softmax_attention import AttentionState
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
 from lcm_graph.monoids.mean import count_dtype, divide
-from lcm_graph.monoids.segment import align, segment_sum, times_weight
+from lcm_graph.monoids.segment import segment_sum, times_weight
 from lcm_graph.monoids.state import leaves, map_state
 
 
@@ -127,17 +127,15 @@ class ClusterSummary(Monoid):
         return map_state(lambda field: times_weight(field, weight), state)
 
     def means(self, state: ClusterState) -> tuple[Tensor, Tensor]:
-        """Mean keys ``[n, key_channels]`` and mean values ``[n, channels]``; 0 of no keys."""
-        return (
-            divide(state.keys, align(state.size, state.keys)),
-            divide(state.values, align(state.size, state.values)),
-        )
+        """Mean keys ``[..., n, key_channels]`` and values ``[..., n, channels]``; 0 of no keys."""
+        size = state.size.unsqueeze(-1)
+        return divide(state.keys, size), divide(state.values, size)
 
     def logits(self, state: ClusterState, queries: Tensor, scale: float) -> Tensor:
         """The logarithm of what all of a cluster's keys weigh: -inf without keys.
 
         Args:
-            state: of ``n`` clusters.
+            state: of ``n`` clusters, ``[..., n]`` with other clusters for each batch and head.
             queries: ``[..., m, key_channels]``.
             scale: of the logits.
 
@@ -147,20 +145,20 @@ class ClusterSummary(Monoid):
         mean, _ = self.means(state)
         queries = queries.to(mean.dtype)
         there = state.size > 0
-        found = scale * (queries @ mean.mT) + torch.where(there, state.size, 1).log()
+        found = scale * (queries @ mean.mT) + torch.where(there, state.size, 1).log().unsqueeze(-2)
         if state.key_products is not None:
-            scatter = divide(state.key_products, align(state.size, state.key_products))
+            scatter = divide(state.key_products, state.size[..., None, None])
             scatter = scatter - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-            spread = torch.einsum("...mi,nij,...mj->...mn", queries, scatter, queries)
+            spread = torch.einsum("...mi,...nij,...mj->...mn", queries, scatter, queries)
             found = found + scale**2 / 2 * spread
-        return found.masked_fill(~there, -torch.inf)
+        return found.masked_fill(~there.unsqueeze(-2), -torch.inf)
 
     def read(self, state: ClusterState, queries: Tensor, scale: float) -> AttentionState:
         """What queries gather of each cluster.
 
         Args:
-            state: of ``n`` clusters.
-            queries: ``[..., m, key_channels]``.
+            state: see :meth:`logits`.
+            queries: see :meth:`logits`.
             scale: of the logits.
 
         Returns:
@@ -169,11 +167,11 @@ class ClusterSummary(Monoid):
         """
         lse = self.logits(state, queries, scale)
         mean_key, mean_value = self.means(state)
-        out = mean_value.expand(*lse.shape, self.value_channels)
+        out = mean_value.unsqueeze(-3).expand(*lse.shape, self.value_channels)
         if state.value_products is not None:
-            along = divide(state.value_products, align(state.size, state.value_products))
+            along = divide(state.value_products, state.size[..., None, None])
             along = along - mean_key.unsqueeze(-1) * mean_value.unsqueeze(-2)
-            moved = torch.einsum("...mi,nic->...mnc", queries.to(mean_key.dtype), along)
+            moved = torch.einsum("...mi,...nic->...mnc", queries.to(mean_key.dtype), along)
             out = out + scale * moved
         return AttentionState(out, lse)
 

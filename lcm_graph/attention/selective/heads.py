@@ -1,0 +1,29 @@
+"""Heads of queries that share a head of keys, as more queries of one head."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lcm_graph.attention.states import AttentionState
+
+
+def grouped(q: Tensor, heads: int) -> Tensor:
+    """Queries ``[B, H, N, D]`` as ``[B, heads, H // heads * N, D]``.
+
+    Raises:
+        ValueError: ``heads`` is no divisor of H, or ``q`` has not four dimensions.
+    """
+    if q.dim() != 4 or q.size(1) % heads:
+        raise ValueError(
+            f"'q' must be [batch, heads, queries, features] with a multiple of {heads} heads "
+            f"(got {list(q.shape)})"
+        )
+    return q.unflatten(1, (heads, -1)).flatten(2, 3)
+
+
+def ungrouped(state: AttentionState, q: Tensor) -> AttentionState:
+    """States of grouped queries with the heads of ``q`` again."""
+    heads, size = state.lse.size(1), q.size(2)
+    group = q.size(1) // heads
+    out = state.out.unflatten(2, (group, size)).flatten(1, 2)
+    return AttentionState(out, state.lse.unflatten(2, (group, size)).flatten(1, 2))

@@ -1,0 +1,148 @@
+"""Keys and values of a fixed context, with summaries of their clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lcm_graph.attention.selective.partition import contiguous_blocks, kmeans
+from lcm_graph.attention.states import ClusterState, ClusterSummary
+from lcm_graph.monoids.mean import count_dtype
+from lcm_graph.monoids.state import map_state
+from lcm_graph.reduce import segment_reduce
+
+PARTITIONS = ("kmeans", "blocks")
+
+
+class Level(NamedTuple):
+    """A partition, and summaries of its clusters."""
+
+    labels: Tensor  # int64 [B, H, M]: the cluster of each key, or of each finer cluster
+    summary: ClusterState  # [B, H, C]
+
+
+@dataclass(frozen=True)
+class KeyIndex:
+    """What queries look up before they look at keys.
+
+    Attributes:
+        k: ``[B, H, M, D]``.
+        v: ``[B, H, M, C]``.
+        levels: the finest partition, of keys, first; then partitions of its clusters.
+        monoid: what summarises clusters.
+        scale: of the logits.
+    """
+
+    k: Tensor
+    v: Tensor
+    levels: tuple[Level, ...]
+    monoid: ClusterSummary
+    scale: float
+
+    @classmethod
+    def build(
+        cls,
+        k: Tensor,
+        v: Tensor,
+        *,
+        clusters: int | float = 0.05,
+        coarse: int | float | None = None,
+        partition: str | Tensor = "kmeans",
+        order: int = 1,
+        scale: float | None = None,
+        seed: int = 0,
+    ) -> KeyIndex:
+        """Cluster keys and summarise the clusters.
+
+        Differentiable in ``k`` and ``v``; which key is in which cluster is a constant.
+
+        Args:
+            k: floating point ``[B, H, M, D]``.
+            v: ``[B, H, M, C]``.
+            clusters: how many, or which fraction of the number of keys; a float is a fraction.
+            coarse: of a second level of clusters of clusters, likewise a number or fraction of the
+                number of keys; none if ``None``.
+            partition: ``"kmeans"`` of normalised keys, ``"blocks"`` of neighbours, or labels int64
+                ``[B, H, M]`` or ``[M]`` from 0 up.
+            order: of the summaries, see :class:`ClusterSummary`.
+            scale: of the logits (default: ``D ** -0.5``).
+            seed: of k-means.
+
+        Raises:
+            ValueError: shapes do not go together, a number of clusters is none, or there is no such
+                partition.
+            ImportError: scikit-learn is not installed (extra ``attention``), for k-means.
+
+        Source: Hooper et al., "Squeezed Attention" (2024), section 3.2.
+        """
+        if k.dim() != 4 or v.dim() != 4 or k.shape[:3] != v.shape[:3]:
+            raise ValueError(
+                "'k' [B, H, M, D] and 'v' [B, H, M, C] must have batch, heads and M in common (got "
+                f"{list(k.shape)} and {list(v.shape)})"
+            )
+        keys = k.size(2)
+        if isinstance(partition, Tensor):
+            labels = partition.to(k.device).expand(k.shape[:3])
+            if labels.dtype != torch.int64 or (labels < 0).any():
+                raise ValueError("'partition' must be int64 labels from 0 up")
+        elif partition == "kmeans":
+            labels = kmeans(k, _number(clusters, keys, "clusters"), seed=seed)
+        elif partition == "blocks":
+            size = -(-keys // _number(clusters, keys, "clusters")) if keys else 1
+            labels = contiguous_blocks(keys, size).to(k.device).expand(k.shape[:3])
+        else:
+            raise ValueError(
+                f"'partition' must be one of {', '.join(PARTITIONS)}, or labels (got {partition!r})"
+            )
+        monoid = ClusterSummary(k.size(3), v.size(3), order)
+        dtype = count_dtype(k.dtype)
+        states = monoid.lift(k.flatten(0, 2).to(dtype), v.flatten(0, 2).to(dtype))
+        finest = Level(labels, summarize(monoid, states, labels))
+        levels = [finest]
+        if coarse is not None:
+            centres, _ = monoid.means(finest.summary)
+            above = kmeans(centres, _number(coarse, keys, "coarse"), seed=seed)
+            flat = map_state(lambda t: t.flatten(0, 2), finest.summary)
+            levels.append(Level(above, summarize(monoid, flat, above)))
+        return cls(k, v, tuple(levels), monoid, k.size(3) ** -0.5 if scale is None else scale)
+
+    @property
+    def labels(self) -> Tensor:
+        """The cluster of each key: int64 ``[B, H, M]``."""
+        return self.levels[0].labels
+
+    @property
+    def summary(self) -> ClusterState:
+        """The clusters: ``[B, H, C]``."""
+        return self.levels[0].summary
+
+    def tokens(self, clusters: Tensor) -> Tensor:
+        """Which keys are in the clusters marked: bool ``[B, H, C]`` -> ``[B, H, M]``."""
+        return clusters.gather(2, self.labels)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(str(level.summary.size.size(2)) for level in self.levels)
+        return f"KeyIndex(keys={list(self.k.shape)}, clusters={sizes}, order={self.monoid.order})"
+
+
+def summarize(monoid: ClusterSummary, states: ClusterState, labels: Tensor) -> ClusterState:
+    """Fold tokens, or clusters, ``[B * H * M]`` by ``labels [B, H, M]`` -> ``[B, H, C]``."""
+    batch, heads, _ = labels.shape
+    clusters = int(labels.max()) + 1 if labels.numel() else 1
+    offset = clusters * torch.arange(batch * heads, device=labels.device).view(batch, heads, 1)
+    index = (labels + offset).flatten()
+    folded = segment_reduce(monoid, states, index, dim_size=batch * heads * clusters)
+    return map_state(lambda t: t.unflatten(0, (batch, heads, clusters)), folded)
+
+
+def _number(wanted: int | float, keys: int, name: str) -> int:
+    """A number of clusters, of a number or a fraction of the keys."""
+    is_fraction = isinstance(wanted, float)
+    if isinstance(wanted, bool) or wanted <= 0 or (is_fraction and wanted > 1):
+        raise ValueError(
+            f"'{name}' must be a number from 1 up, or a fraction of the keys (got {wanted!r})"
+        )
+    return max(1, round(wanted * keys)) if isinstance(wanted, float) else wanted

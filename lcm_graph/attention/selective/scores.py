@@ -1,0 +1,106 @@
+"""How much queries will make of keys, or of clusters of keys."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lcm_graph.attention.selective.heads import grouped
+from lcm_graph.attention.selective.key_index import KeyIndex
+
+REDUNDANCIES = ("unattended", "similar")
+
+
+def centroid_scores(q: Tensor, index: KeyIndex, *, level: int = 0) -> Tensor:
+    r"""The share of attention that a key of each cluster is expected to get.
+
+    :math:`e^{q \bar k_c} / \sum_j N_j e^{q \bar k_j}`, the mean over the queries. Clusters without
+    keys score -inf, and so are never chosen.
+
+    Args:
+        q: ``[B, H, N, D]``, the queries that will look.
+        index: of their keys, whose heads they share.
+        level: of the index; 0 is the finest.
+
+    Returns:
+        Float32 or wider ``[B, heads of keys, C]``.
+
+    Raises:
+        ValueError: a score is NaN: of queries or keys that have such entries.
+
+    Source: Hooper et al., "Squeezed Attention" (2024), equation 2; with the largest logit taken
+    from all of them first, so that none overflows.
+    """
+    summary = index.levels[level].summary
+    mass = index.monoid.logits(summary, grouped(q, index.k.size(1)), index.scale).log_softmax(-1)
+    size = summary.size.unsqueeze(-2)
+    share = (mass - torch.where(size > 0, size, 1).log()).exp().mean(-2)
+    if share.isnan().any():
+        raise ValueError("'q' and the index's keys must be finite (a score is NaN)")
+    return share.masked_fill(summary.size == 0, -torch.inf)
+
+
+def observation_scores(
+    q: Tensor, k: Tensor, *, pool: int = 5, scale: float | None = None
+) -> Tensor:
+    """The attention that the last queries pay to each key, smoothed over neighbours.
+
+    Args:
+        q: the last queries of a prompt, ``[B, H, N, D]``, which see all of the keys.
+        k: ``[B, heads of keys, M, D]``.
+        pool: width of the window of keys over which the mean is taken; odd.
+        scale: of the logits (default: ``D ** -0.5``).
+
+    Returns:
+        Float32 or wider ``[B, heads of keys, M]``.
+
+    Raises:
+        ValueError: ``pool`` is not odd.
+
+    Source: Li et al., "SnapKV" (2024), section 4; also what UNComp selects by.
+    """
+    if pool < 1 or pool % 2 == 0:
+        raise ValueError(f"'pool' must be odd and at least 1 (got {pool})")
+    mass = _shares(q, k, scale).sum(-2)
+    return F.avg_pool1d(mass, pool, stride=1, padding=pool // 2)
+
+
+def redundancy_scores(
+    q: Tensor, k: Tensor, *, kind: str = "unattended", scale: float | None = None
+) -> Tensor:
+    """How dispensable each key is: a reconstruction.
+
+    TCA-Attention ranks tokens by a redundancy that its public sources do not specify. Two that
+    would do: ``"unattended"``, 1 less the share of attention that the queries pay to the key (the
+    largest share being 1); ``"similar"``, the largest cosine with another key.
+
+    Args:
+        q: ``[B, H, N, D]``; ``"similar"`` does not look at them.
+        k: ``[B, heads of keys, M, D]``.
+        kind: one of these.
+        scale: of the logits (default: ``D ** -0.5``).
+
+    Returns:
+        Float32 or wider ``[B, heads of keys, M]``: 1 is most redundant.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if kind == "unattended":
+        mass = _shares(q, k, scale).sum(-2)
+        return 1 - mass / mass.amax(-1, keepdim=True).clamp_min(torch.finfo(mass.dtype).tiny)
+    if kind == "similar":
+        unit = F.normalize(k.float(), dim=-1)
+        cosine = unit @ unit.mT
+        own = torch.eye(k.size(2), dtype=torch.bool, device=k.device)
+        return cosine.masked_fill(own, -1).amax(-1)
+    raise ValueError(f"'kind' must be one of {', '.join(REDUNDANCIES)} (got {kind!r})")
+
+
+def _shares(q: Tensor, k: Tensor, scale: float | None) -> Tensor:
+    """Attention of grouped queries, ``[B, heads of keys, queries, M]``."""
+    scale = q.size(-1) ** -0.5 if scale is None else scale
+    wide = torch.promote_types(q.dtype, torch.float32)
+    logits: Tensor = scale * (grouped(q, k.size(1)).to(wide) @ k.to(wide).mT)
+    return logits.softmax(-1)

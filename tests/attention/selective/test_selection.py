@@ -1,0 +1,419 @@
+"""Partitions, scores, budgets and tails, each against what it should be."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lcm_graph.attention import attend
+from lcm_graph.attention.selective import (
+    BlockBudget,
+    KeyIndex,
+    calibrate,
+    centroid_scores,
+    effective_rank,
+    entropy_budgets,
+    global_threshold,
+    hierarchical_clusters,
+    hyper_attention,
+    matrix_entropy,
+    observation_scores,
+    redundancy_scores,
+    selective_attention,
+    summary_entropy,
+    top_fraction,
+    top_tokens,
+    truncation,
+)
+from lcm_graph.attention.selective.partition import contiguous_blocks, hash_buckets, kmeans
+from lcm_graph.attention.states import ClusterSummary
+from lcm_graph.reduce import segment_reduce
+from tests.references import error
+
+D = 8
+
+
+def planted(clusters: int, each: int, width: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys in well-separated clusters, values alike within them, and the clusters."""
+    centres = 3 * torch.nn.functional.normalize(
+        torch.randn(clusters, D, dtype=torch.float64), dim=1
+    )
+    labels = torch.arange(clusters).repeat_interleave(each)
+    k = centres[labels] + width * torch.randn(len(labels), D, dtype=torch.float64)
+    v = torch.randn(clusters, 3, dtype=torch.float64)[labels]
+    v = v + width * torch.randn(len(labels), 3, dtype=torch.float64)
+    return k[None, None], v[None, None], labels
+
+
+def test_kmeans_finds_planted_clusters() -> None:
+    k, _, labels = planted(5, 20)
+    found = kmeans(k, 5)[0, 0]
+    same = labels.unsqueeze(0) == labels.unsqueeze(1)
+    assert torch.equal(found.unsqueeze(0) == found.unsqueeze(1), same)
+    assert kmeans(k[:, :, :3], 10).max() <= 2  # no more clusters than keys
+    assert kmeans(k[:, :, :0], 4).shape == (1, 1, 0)
+    assert kmeans(torch.ones(1, 1, 7, D), 4).max() == 0
+
+
+def test_blocks_and_hashes() -> None:
+    assert contiguous_blocks(7, 3).tolist() == [0, 0, 0, 1, 1, 1, 2]
+    x = torch.randn(2, 500, D)
+    directions = torch.randn(D, 4)
+    buckets = hash_buckets(x, directions)
+    signs = x @ directions > 0
+    for number in range(16):
+        gray = number ^ (number >> 1)
+        bits = torch.tensor([bool(gray >> (3 - place) & 1) for place in range(4)])
+        assert torch.equal(buckets == number, (signs == bits).all(-1))
+
+
+def test_summaries_are_sums() -> None:
+    k, v = torch.randn(2, 3, 40, D), torch.randn(2, 3, 40, 5)
+    index = KeyIndex.build(k, v, clusters=0.1, coarse=2, order=2)
+    assert index.summary.size.shape == (2, 3, 4) and index.levels[1].summary.size.shape == (2, 3, 2)
+    for batch in range(2):
+        for head in range(3):
+            for cluster in range(4):
+                mine = index.labels[batch, head] == cluster
+                keys, values = k[batch, head][mine], v[batch, head][mine]
+                assert index.summary.size[batch, head, cluster] == mine.sum()
+                assert error(index.summary.keys[batch, head, cluster], keys.sum(0)) <= 1e-5
+                assert error(index.summary.values[batch, head, cluster], values.sum(0)) <= 1e-5
+    for level in index.levels:
+        assert (level.summary.size.sum(-1) == 40).all()
+        assert error(level.summary.keys.sum(2), k.sum(2)) <= 1e-5
+
+
+def test_centroid_scores() -> None:
+    """Looped: each cluster's share of the weights, a key's part of it."""
+    q, k, v = torch.randn(1, 4, 6, D), torch.randn(1, 2, 30, D), torch.randn(1, 2, 30, 3)
+    labels = torch.arange(30) % 5
+    labels[labels == 3] = 4  # one is empty
+    index = KeyIndex.build(k, v, partition=labels)
+    found = centroid_scores(q, index)
+    for head in range(2):
+        shares = []
+        for query in q[0, 2 * head : 2 * head + 2].reshape(-1, D):
+            weight = torch.zeros(5)
+            for cluster in labels.unique().tolist():
+                mean = k[0, head][labels == cluster].mean(0)
+                weight[cluster] = (query @ mean / D**0.5).exp()
+            sizes = torch.bincount(labels, minlength=5)
+            shares.append(weight / (weight * sizes).sum())
+        expected = torch.stack(shares).mean(0)
+        there = [0, 1, 2, 4]
+        assert error(found[0, head, there], expected[there]) <= 1e-5
+        assert found[0, head, 3] == -math.inf
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    """Instead of choosing nothing without a word."""
+    k = torch.randn(1, 1, 9, D)
+    index = KeyIndex.build(k, k, partition=torch.zeros(9).long())
+    with pytest.raises(ValueError, match="a score is NaN"):
+        centroid_scores(torch.full((1, 1, 1, D), math.nan), index)
+    with pytest.raises(ValueError, match="got NaN"):
+        global_threshold([torch.tensor([math.nan])], [torch.ones(1)], 0.5)
+    with pytest.raises(ValueError, match="finite to be clustered"):
+        KeyIndex.build(torch.full((1, 1, 9, D), math.inf), k)
+
+
+def test_observation_scores() -> None:
+    q, k = torch.randn(1, 4, 3, D), torch.randn(1, 2, 20, D)
+    mass = (q.unflatten(1, (2, 2)) @ k.unsqueeze(2).mT / D**0.5).softmax(-1).sum((2, 3))
+    assert error(observation_scores(q, k, pool=1), mass) <= 1e-5
+    smooth = observation_scores(q, k, pool=3)
+    assert error(smooth[..., 5], mass[..., 4:7].mean(-1)) <= 1e-5
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1))
+def test_fractions(seed: int, fraction: float) -> None:
+    """The best clusters, as few as reach the fraction."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand(1, 2, 7, generator=generator)
+    sizes = torch.randint(0, 5, (1, 2, 7), generator=generator)
+    kept = top_fraction(scores, fraction, sizes)
+    for head in range(2):
+        mine, size = kept[0, head], sizes[0, head]
+        total = int(size[mine].sum())
+        assert total >= fraction * size.sum() - 0.5 - 1e-4
+        if mine.any():
+            least = scores[0, head][mine].min()
+            assert not (scores[0, head][~mine] > least).any()
+            last = size[mine & (scores[0, head] == least)].sum()
+            assert total - last < fraction * size.sum() - 0.5 + 1e-4
+
+
+def test_budgets_of_tokens() -> None:
+    scores = torch.rand(2, 3, 10)
+    kept = top_tokens(scores, torch.tensor([0, 4, 10]))
+    assert kept.sum(-1).tolist() == [[0, 4, 10], [0, 4, 10]]
+    assert torch.equal(kept[1, 1], scores[1, 1] >= scores[1, 1].sort().values[-4])
+
+
+def test_one_threshold_for_all_heads() -> None:
+    """Its fraction is of all tokens; a head that is spread out keeps more."""
+    scores = [torch.rand(1, 2, 50), 3 * torch.rand(1, 2, 50)]
+    sizes = [torch.randint(0, 9, (1, 2, 50)) for _ in range(2)]
+    threshold = global_threshold(scores, sizes, 0.3)
+    total = sum(int(size.sum()) for size in sizes)
+    kept = sum(
+        int(size[score > threshold].sum()) for score, size in zip(scores, sizes, strict=True)
+    )
+    assert abs(kept / total - 0.3) <= 9 / total
+    assert global_threshold(scores, sizes, 1.0) == -math.inf
+    assert global_threshold(scores, sizes, 0.0) == math.inf
+
+
+def test_hierarchies_look_at_fewer_centroids() -> None:
+    """And find a needle that a flat search finds."""
+    k, v, labels = planted(16, 12)
+    q = k[:, :, 12 * 5 : 12 * 5 + 1] * 4  # asks for cluster 5
+    index = KeyIndex.build(k, v, clusters=16, coarse=4)
+    kept, looked = hierarchical_clusters(q, index, 0.05, coarse_fraction=0.25)
+    assert index.tokens(kept)[0, 0][labels == 5].all()
+    assert int(looked) < 16
+    everywhere, all_of_them = hierarchical_clusters(q, index, 0.05, coarse_fraction=1.0)
+    flat = top_fraction(centroid_scores(q, index), 0.05, index.summary.size)
+    assert torch.equal(everywhere, flat) and int(all_of_them) == 16 + 4
+    with pytest.raises(ValueError, match="two levels"):
+        hierarchical_clusters(q, KeyIndex.build(k, v, clusters=4), 0.1, coarse_fraction=1)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_summaries_stand_for_what_is_left_out(order: int) -> None:
+    """On planted clusters the summarised tail errs far less than the dropped one."""
+    k, v, labels = planted(8, 25, width=0.15)
+    q = torch.randn(1, 1, 20, D, dtype=torch.float64)
+    expected = attend(q, k, v).out
+    index = KeyIndex.build(k, v, partition=labels, order=order)
+    kept = top_fraction(centroid_scores(q, index), 0.25, index.summary.size)
+    errors = {
+        tail: float((selective_attention(q, index, clusters=kept, tail=tail).out - expected).norm())
+        for tail in ("drop", "summary")
+    }
+    assert errors["summary"] < errors["drop"] / (8 if order == 1 else 50)
+
+
+def test_the_rest_of_clusters_that_are_kept_in_part() -> None:
+    k, v, labels = planted(4, 10)
+    q = torch.randn(1, 1, 3, D, dtype=torch.float64)
+    index = KeyIndex.build(k, v, partition=labels)
+    kept = torch.rand(1, 1, 40) > 0.6
+    found = selective_attention(q, index, tokens=kept)
+    states = [attend(q, k[:, :, kept[0, 0]], v[:, :, kept[0, 0]])]
+    weights, values = [states[0].lse], [states[0].out]
+    for cluster in range(4):
+        rest = (labels == cluster) & ~kept[0, 0]
+        mean_k, mean_v = k[0, 0][rest].mean(0), v[0, 0][rest].mean(0)
+        weights.append((q @ mean_k) / D**0.5 + math.log(int(rest.sum())))
+        values.append(mean_v.expand(1, 1, 3, 3))
+    share = torch.stack(weights).softmax(0).unsqueeze(-1)
+    assert error(found.out, (share * torch.stack(values)).sum(0)) <= 1e-10
+
+
+def test_sampled_tails_are_unbiased() -> None:
+    """Above and below the line: the means over many draws, within four standard errors."""
+    k, v, labels = planted(4, 10, width=0.5)
+    q = torch.randn(1, 1, 2, D, dtype=torch.float64)
+    index = KeyIndex.build(k, v, partition=labels)
+    kept = torch.zeros(1, 1, 40, dtype=torch.bool)
+    kept[..., :7] = True
+    expected = attend(q, k, v)
+    sums = []
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(600):
+        state = selective_attention(
+            q, index, tokens=kept, tail="sample", samples=8, generator=generator
+        )
+        weight = state.lse.exp().unsqueeze(-1)
+        sums.append(torch.cat([weight, weight * state.out], -1))
+    total = expected.lse.exp().unsqueeze(-1)
+    target = torch.cat([total, total * expected.out], -1)
+    found = torch.stack(sums)
+    assert ((found.mean(0) - target).abs() <= 4 * found.std(0) / 600**0.5 + 1e-12).all()
+
+
+def test_hyper_attention_is_unbiased_and_masks_what_is_no_key() -> None:
+    """With numbers that blocks do not divide; a query's own block counts once."""
+    q, k, v = (torch.randn(1, 2, n, D, dtype=torch.float64) for n in (11, 23, 23))
+    expected = attend(q, k, v)
+    generator = torch.Generator().manual_seed(0)
+    sums = []
+    for _ in range(600):
+        state = hyper_attention(q, k, v, block_size=6, samples=16, generator=generator)
+        weight = state.lse.exp().unsqueeze(-1)
+        sums.append(torch.cat([weight, weight * state.out], -1))
+    total = expected.lse.exp().unsqueeze(-1)
+    target = torch.cat([total, total * expected.out], -1)
+    found = torch.stack(sums)
+    assert ((found.mean(0) - target).abs() <= 4.5 * found.std(0) / 600**0.5).all()
+
+
+def test_causal_hyper_attention_sees_no_future() -> None:
+    q, k, v = (torch.randn(1, 2, 50, D, dtype=torch.float64) for _ in range(3))
+    for samples in (0, 8):
+        found = []
+        for changed in (k, torch.cat([k[:, :, :31], torch.randn(1, 2, 19, D).double()], 2)):
+            generator = torch.Generator().manual_seed(1)
+            found.append(
+                hyper_attention(
+                    q, changed, v, block_size=9, samples=samples, causal=True, generator=generator
+                ).out
+            )
+        # The halves that lie before the change draw and answer alike.
+        assert torch.equal(found[0][:, :, :25], found[1][:, :, :25])
+    exact = hyper_attention(q, k, v, block_size=50, causal=True)
+    assert error(exact.out, attend(q, k, v, causal=True).out) <= 1e-12
+    causal = hyper_attention(q, k, v, block_size=25, samples=0, causal=True)
+    first = attend(q[:, :, :25], k[:, :, :25], v[:, :, :25], causal=True)
+    assert error(causal.out[:, :, :25], first.out) <= 1e-12
+    second = attend(q[:, :, 25:], k, v, causal=True)
+    assert error(causal.out[:, :, 25:], second.out) <= 1e-12  # one block of 25 sees all of 25
+
+
+def test_what_is_lost_is_known_exactly() -> None:
+    """For random selections, of nothing and of everything too."""
+    q = torch.randn(2, 4, 5, D, dtype=torch.float64)
+    k, v = torch.randn(2, 2, 30, D, dtype=torch.float64), torch.randn(2, 2, 30, 3).double()
+    for kept in (torch.rand(2, 2, 30) > 0.5, torch.rand(2, 2, 30) > 0.9):
+        found = truncation(q, k, v, kept)
+        assert error(found.predicted, found.error) <= 1e-12
+        masses = (q @ k.repeat_interleave(2, 1).mT / D**0.5).softmax(-1)
+        rest = ~kept.repeat_interleave(2, 1).unsqueeze(2)
+        assert error(found.mass, (masses * rest).sum(-1)) <= 1e-12
+    everything = truncation(q, k, v, torch.ones(2, 2, 30, dtype=torch.bool))
+    assert (everything.mass == 0).all() and (everything.error <= 1e-12).all()
+
+
+def test_matrix_entropy() -> None:
+    """Of planted ranks; streamed and merged, the same as at once."""
+    x = torch.randn(4000, D, dtype=torch.float64)
+    assert float(matrix_entropy(x)) >= 0.99
+    line = torch.randn(500, 1, dtype=torch.float64) @ torch.randn(1, D, dtype=torch.float64)
+    assert abs(float(matrix_entropy(line))) <= 1e-6
+    plane = torch.randn(5000, 2, dtype=torch.float64) @ torch.eye(2, D, dtype=torch.float64)
+    assert effective_rank(matrix_entropy(plane), D) == pytest.approx(2, abs=0.01)
+    assert float(matrix_entropy(torch.ones(5, D))) == 0
+    monoid = ClusterSummary(D, 1, order=2)
+    values = torch.zeros(4000, 1, dtype=torch.float64)
+    parts = segment_reduce(monoid, monoid.lift(x, values), torch.arange(4000) % 3)
+    whole = segment_reduce(monoid, parts)
+    assert error(summary_entropy(whole)[0], matrix_entropy(x, unit_rows=False)) <= 1e-10
+
+
+def test_truncated_entropies() -> None:
+    """Renormalised, they grow with the rank; as published, they do not."""
+    spectrum = torch.linspace(1, 4, 64).double().exp()
+    x = torch.randn(20000, 64).double() * spectrum.sqrt()
+    ranks = (4, 16, 48, 64)
+    normalized = [float(matrix_entropy(x, rank=r, unit_rows=False)) for r in ranks]
+    assert normalized == sorted(normalized)
+    raw = [float(matrix_entropy(x, rank=r, normalize=False, unit_rows=False)) for r in (4, 64)]
+    assert raw[0] < raw[1]
+    with pytest.raises(ValueError, match="'rank' must be from 1 to"):
+        matrix_entropy(x, rank=65)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.integers(0, 500), st.floats(1, 5))
+def test_entropy_budgets_keep_the_total(values: list[float], total: int, ratio: float) -> None:
+    budgets = entropy_budgets(torch.tensor(values), total, ratio=ratio)
+    assert int(budgets.sum()) == total and (budgets >= 0).all()
+
+
+def test_heads_of_planted_ranks_get_their_budgets() -> None:
+    """The two heads whose queries spread over more directions get twice as much."""
+    low = torch.randn(2, 300, 1) @ torch.randn(2, 1, D)
+    heads = torch.stack([low[0], torch.randn(300, D), low[1], torch.randn(300, D)])
+    assert entropy_budgets(matrix_entropy(heads), 600).tolist() == [100, 200, 100, 200]
+
+
+def test_block_budgets() -> None:
+    budget = BlockBudget(block=8, mu=1.0, sigma=1.0)
+    assert float(budget.shares.sum()) == pytest.approx(1)
+    kept = budget.tokens(torch.rand(2, 3, 800))
+    assert abs(float(kept.float().mean()) - budget.fraction) <= 0.02
+    counts = kept.unflatten(-1, (100, 8)).sum(-1)
+    assert set(counts.unique().tolist()) <= {1, 2, 4, 8}
+    redundancy = torch.rand(1, 1, 20)
+    only = BlockBudget(block=8, mu=1.0, sigma=0).tokens(redundancy)[0, 0]
+    for start in (0, 8, 16):  # the last block is of 4
+        least = redundancy[0, 0, start : start + 8].argsort()[:2] + start
+        assert set(only.nonzero().flatten().tolist()) >= set(least.tolist())
+    assert int(only.sum()) == 6
+    fractions = [BlockBudget(block=64, mu=mu).fraction for mu in (1, 2, 3, 4)]
+    assert fractions == sorted(fractions)
+    assert BlockBudget(block=8, mu=3, sigma=0).tokens(torch.rand(1, 1, 21)).all()
+
+
+def test_calibrated_budgets_hold_for_others() -> None:
+    """Each head gets the sparsest that is near enough, on queries that were not looked at too."""
+
+    def draw() -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (torch.randn(1, 2, n, D) for n in (64, 256, 256))
+        q[:, 1] *= 6  # the second head looks at few keys
+        return q, k, v
+
+    candidates = [BlockBudget(block=16, mu=mu, sigma=0.5) for mu in (0, 1, 2, 3, 4)]
+    candidates.append(BlockBudget(block=16, mu=4, sigma=0))
+    q, k, v = draw()
+    chosen = calibrate(q, k, v, candidates, 0.3)
+    assert chosen[0] is not None and chosen[1] is not None
+    assert chosen[1].fraction < chosen[0].fraction
+    held_q = torch.randn(1, 2, 64, D)
+    held_q[:, 1] *= 6
+    for head, budget in enumerate(chosen):
+        assert budget is not None
+        kept = budget.tokens(redundancy_scores(held_q, k))[:, head : head + 1]
+        one = slice(head, head + 1)
+        found = truncation(held_q[:, one], k[:, one], v[:, one], kept)
+        norm = attend(held_q[:, one], k[:, one], v[:, one]).out.norm()
+        assert float(found.error.norm() / norm) <= 0.3 * 1.2
+    assert calibrate(q, k, v, candidates[:1], 0.0) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda k: KeyIndex.build(k[0], k[0]), r"'k' \[B, H, M, D\] and 'v'"),
+        (lambda k: KeyIndex.build(k, k, clusters=0), "'clusters' must be a number from 1 up"),
+        (lambda k: KeyIndex.build(k, k, clusters=1.5), "'clusters' must be a number from 1 up"),
+        (lambda k: KeyIndex.build(k, k, partition="lsh"), "one of kmeans, blocks"),
+        (lambda k: KeyIndex.build(k, k, partition=-torch.ones(9).long()), "labels from 0 up"),
+        (lambda k: contiguous_blocks(3, 0), "'size' must be at least 1"),
+        (lambda k: observation_scores(k, k, pool=2), "'pool' must be odd"),
+        (lambda k: redundancy_scores(k, k, kind="x"), "one of unattended, similar"),
+        (lambda k: top_fraction(torch.rand(1, 1, 3), 1.5), "'fraction' must be from 0 to 1"),
+        (lambda k: entropy_budgets(torch.rand(3), -1), "'total' must not be negative"),
+        (lambda k: BlockBudget(block=6), "'block' must be a power of two"),
+        (lambda k: hyper_attention(k, k, k, block_size=0), "'block_size' must be at least 1"),
+        (lambda k: hyper_attention(k, k[:, :, :3], k[:, :, :3], causal=True), "as many queries"),
+        (lambda k: hyper_attention(k[:, :1], k, k), "the heads of 'k' a divisor"),
+    ],
+)
+def test_bad_input(call: object, says: str) -> None:
+    assert callable(call)
+    with pytest.raises(ValueError, match=says):
+        call(torch.randn(1, 2, 9, D))
+
+
+def test_bad_selections() -> None:
+    k = torch.randn(1, 2, 9, D)
+    index = KeyIndex.build(k, k, clusters=3)
+    fine = torch.ones(1, 2, 9, dtype=torch.bool)
+    for keywords, says in (
+        ({}, "either 'clusters' or 'tokens'"),
+        ({"tokens": fine, "tail": "x"}, "one of drop, summary, sample"),
+        ({"tokens": fine[:, :1]}, r"'tokens' must be bool \[1, 2, 9\]"),
+        ({"clusters": fine}, r"'clusters' must be bool \[1, 2, 3\]"),
+        ({"tokens": fine.long()}, "'tokens' must be bool"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            selective_attention(k, index, **keywords)
+    with pytest.raises(ValueError, match="a multiple of 2 heads"):
+        selective_attention(k[:, :1], index, tokens=fine)
