@@ -90,8 +90,9 @@ class PolynomialAttention(Product):
             ``out [n, m, channels]`` and ``lse [n, m]``; 0 and -inf without keys.
 
         Raises:
-            ValueError: the weights of a query do not add up to a positive number, which rounding
-                brings about where logits are far too large for the degree.
+            ValueError: the weights of a query do not add up to a positive number: inputs are not
+                finite, or logits so large that the polynomial overflows, or that rounding spoils
+                it. (Not under ``torch.func``, which cannot ask.)
         """
         queries = queries.to(count_dtype(queries.dtype))
         features = monomials(scale * queries, self.degree) * taylor_weights(queries, self.degree)
@@ -108,12 +109,12 @@ class PolynomialAttention(Product):
     def _check_weights(self, norm: Tensor, features: Tensor) -> None:
         total = (features @ norm.to(features.dtype).unsqueeze(-1)).squeeze(-1)
         # The first monomial is 1, so the first sum counts combinations.
-        wrong = ~(total > 0) & (norm[:, :1] != 0)
+        wrong = ~((total > 0) & total.isfinite()) & (norm[:, :1] != 0)
         if wrong.any():
             raise ValueError(
-                f"'degree' {self.degree} is too low for these logits: the weights of a query add "
-                f"up to {total[wrong][0].item():.3g}; take smaller queries or keys, a higher "
-                "degree, or method 'exact'"
+                f"the weights of a query add up to {total[wrong][0].item():.3g} by the polynomial "
+                f"of 'degree' {self.degree}: inputs are not finite, or logits too large for it; "
+                "take smaller queries or keys, a higher degree, or method 'exact'"
             )
 
     def __repr__(self) -> str:

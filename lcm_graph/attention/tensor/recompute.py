@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lcm_graph.kernels.gradient_mode import is_transformed
 
-NUMBERS = 1 << 21
+NUMBERS = 1 << 20
 """How many logits, weights or features are held at a time, unless one query has more."""
 
 T = TypeVar("T")
