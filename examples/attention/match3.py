@@ -10,8 +10,8 @@ One layer, no pretrained weights, fresh data in each step, and for all forms of 
 width, heads and number of parameters: what tensor attention has more in projections, ordinary
 attention ("standard") has in its perceptron. Told are accuracy on sequences of full length, that of
 the best constant answer, and for compositions that of the most frequent value of g, which is as far
-as one gets without finding f(x). ``rank1`` multiplies two ordinary attentions: its products of
-values count sums of two tokens, which is enough for Match3, but it cannot follow f into g.
+as one gets without finding f(x). ``rank1`` multiplies two ordinary attentions: products of values
+tell of sums of two tokens, which goes far in Match3, but it cannot follow f into g.
 
 Tasks: Sanford et al., "Representational Strengths and Limitations of Transformers" (2023); Peng et
 al., "On Limitations of the Transformer Architecture" (2024); both in Kozachinskiy et al., "Strassen

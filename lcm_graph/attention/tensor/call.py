@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from lcm_graph.attention.states import AttentionState
@@ -71,18 +72,18 @@ def tensor_attention(
 
     Exact, for n queries and keys of each set: the trilinear form takes O(n³ (D + C)) time, or
     O(n w₁ w₂ (D + C)) in windows, the Strassen form C products of n × n matrices, the rank-1 form
-    O(n² (D + C)). Memory is bounded, in the backward pass too: only the Strassen form holds a few
-    n × n matrices, and windows of the rank-1 form n × w logits.
+    O(n² (D + C)). Memory beyond inputs and outputs is for some queries at a time, in the backward
+    pass too, but for a few n × n matrices of the Strassen form.
 
     Raises:
         ValueError: shapes, dtypes or devices do not go together, an argument is out of range, or
             the weights of the polynomial method are not positive.
 
-    Source: Clift et al., "Logic and the 2-Simplicial Transformer" (2020), section 3; Roy et al.,
-    "Fast and Simplex: 2-Simplicial Attention in Triton" (2025), sections 4 (trilinear, windows) and
-    5 (determinants); Kozachinskiy et al., "Strassen Attention, Split VC Dimension and
-    Compositionality in Transformers" (2025); Alman and Song, "How to Capture Higher-order
-    Correlations?" (2024), who scale by 1/D (``scale=1 / D``).
+    Source: Clift et al., "Logic and the 2-Simplicial Transformer" (2020); Roy et al., "Fast and
+    Simplex: 2-Simplicial Attention in Triton" (2025), sections 4 and 5 (determinants);
+    Kozachinskiy et al., "Strassen Attention, Split VC Dimension and Compositionality in
+    Transformers" (2025); Alman and Song, "How to Capture Higher-order Correlations? Generalizing
+    Matrix Softmax Attention to Kronecker Computation" (2024), who scale by ``1 / D``.
     """
     inputs = check_inputs(q, k, v, scale, window, causal)
     if form not in FORMS:
@@ -107,7 +108,9 @@ def tensor_attention(
         check_degree(degree)
     if form == "determinant":
         inputs, form = as_trilinear(inputs), "trilinear"
-    return with_lead_of(q, _answer(inputs, form, method, degree))
+    with torch.autocast(q.device.type, enabled=False):  # it would narrow logits and sums again
+        state = _answer(inputs, form, method, degree)
+    return with_lead_of(q, state)
 
 
 def _answer(inputs: Inputs, form: str, method: str, degree: int) -> AttentionState:

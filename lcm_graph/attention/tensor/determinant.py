@@ -19,7 +19,7 @@ def as_trilinear(inputs: Inputs) -> Inputs:
     features. It stays the same when a rotation turns all three vectors, so queries and keys may be
     rotated by what their places differ, which a plain trilinear form does not survive.
 
-    Source: Roy et al., "Fast and Simplex" (2025), section 4.
+    Source: Roy et al., "Fast and Simplex: 2-Simplicial Attention in Triton" (2025), section 5.
 
     Raises:
         ValueError: the features are no multiple of 3.

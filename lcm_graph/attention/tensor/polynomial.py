@@ -28,10 +28,10 @@ class PolynomialAttention(Product):
 
     .. math:: \frac{\phi(q)^T (S_1 \circ S_2)}{\phi(q)^T (z_1 \circ z_2)}.
 
-    ``order`` sets of keys go together, two by default. See
-    :func:`~lcm_graph.attention.polynomial_error` for the error. There are
-    :math:`\binom{d+g}{g}` monomials for d features and degree g: 495 for 8 and 4, but 814,385 for
-    64 and 4.
+    ``order`` sets of keys go together, two by default. The error, see
+    :func:`~lcm_graph.attention.polynomial_error`, is small for small logits alone. For d features
+    and degree g there are :math:`\binom{d+g}{g}` monomials, few for few features only: 495 for
+    d = 8 and g = 4, but 814,385 for d = 64.
 
     Args:
         key_channels: features of a key.

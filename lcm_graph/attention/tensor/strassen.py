@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lcm_graph.attention.states import AttentionState
@@ -26,8 +27,8 @@ def strassen_attention(inputs: Inputs) -> AttentionState:
     :func:`nested_attention`; so are windows narrower than the keys, and calls under ``torch.func``,
     which could not tell.
 
-    Source: Kozachinskiy et al., "Strassen Attention: Unlocking Compositional Abilities in
-    Transformers Based on a New Lower Bound Method" (2025); what keeps it stable is ours.
+    Source: Kozachinskiy et al., "Strassen Attention, Split VC Dimension and Compositionality in
+    Transformers" (2025); what keeps it stable is ours.
     """
     sizes = [k.size(1) for k in inputs.keys]
     if 0 in (inputs.queries, *sizes) or inputs.seen != sizes or is_transformed():
@@ -54,9 +55,9 @@ def strassen_attention(inputs: Inputs) -> AttentionState:
 def _sums(weights: tuple[Tensor, Tensor, Tensor], v1: Tensor, v2: Tensor) -> Tensor:
     """Weighted sums of values, some channels at a time: ``[L, N, C]``."""
     step = part_size(sum(one.numel() for one in weights))
-    parts = zip(v1.mT.split(step, 1), v2.mT.split(step, 1), strict=True)
     if step >= v1.size(-1):
         return _channels(*weights, v1.mT, v2.mT)
+    parts = zip(v1.mT.split(step, 1), v2.mT.split(step, 1), strict=True)
     return torch.cat([compute_again(_channels, *weights, *part) for part in parts], -1)
 
 
@@ -71,4 +72,4 @@ def _hidden(inputs: Inputs, number: int, logits: Tensor) -> Tensor:
     if mask is None:
         return logits
     pad = logits.size(-1) - mask.size(-1)
-    return logits.masked_fill(~torch.nn.functional.pad(mask, (0, pad)), -torch.inf)
+    return logits.masked_fill(~F.pad(mask, (0, pad)), -torch.inf)

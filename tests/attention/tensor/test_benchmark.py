@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import tensor_attention
 
@@ -14,6 +15,7 @@ from benchmarks import tensor_attention
 def test_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs, and errors are within their bounds."""
     out = tmp_path / "tensor_attention.json"
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # it would stay so
     monkeypatch.setattr(sys, "argv", ["tensor_attention", "--smoke", "--out", str(out)])
     tensor_attention.main()
     found = json.loads(out.read_text())

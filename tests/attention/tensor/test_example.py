@@ -18,6 +18,7 @@ def test_smoke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It runs, and again from what it has kept."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)  # it would stay so
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--smoke", "--out", str(tmp_path)])
     written = []
     for _ in range(2):

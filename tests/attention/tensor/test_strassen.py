@@ -62,7 +62,7 @@ def test_where_no_pair_is_large_in_all_three(
 ) -> None:
     """The query goes with one pair of the second set's keys, the first set's with the other."""
     basis = far**0.5 * torch.eye(3, dtype=dtype)
-    q = (basis[0] + basis[2]).unsqueeze(0)
+    q = (basis[0] + basis[2]).unsqueeze(0).requires_grad_()
     k1 = torch.stack([basis[0] + basis[1], 0 * basis[0]])
     k2 = torch.stack([basis[1], basis[2]])
     v1, v2 = torch.tensor([[2.0], [3.0]], dtype=dtype), torch.tensor([[5.0], [7.0]], dtype=dtype)
@@ -71,6 +71,14 @@ def test_where_no_pair_is_large_in_all_three(
     values = torch.tensor([10.0, 14.0, 15.0, 21.0], dtype=torch.float64)
     assert found.lse.item() == pytest.approx(float(logits.logsumexp(0)), rel=1e-6)
     assert found.out.item() == pytest.approx(float(logits.softmax(0) @ values), rel=1e-6)
+    grad = torch.autograd.grad(found.lse.sum() + found.out.sum(), q)[0]
+    wide = q.detach().double().requires_grad_()
+    inputs = [[t.double().unsqueeze(0) for t in both] for both in ((k1, k2), (v1, v2))]
+    nested = nested_attention(
+        Inputs(wide.unsqueeze(0), tuple(inputs[0]), tuple(inputs[1]), 1.0, (None, None)), "strassen"
+    )
+    expected = torch.autograd.grad(nested.lse.sum() + nested.out.sum(), wide)[0]
+    assert torch.allclose(grad.double(), expected, rtol=1e-5, atol=1e-5)
     assert bool(asked) == (far > {torch.float32: 71, torch.float64: 671}[dtype])
 
 

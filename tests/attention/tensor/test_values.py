@@ -74,6 +74,13 @@ def test_nothing_to_ask_or_to_see(form: str, seen: str, n: int, m1: int, m2: int
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_no_batch(form: str) -> None:
+    q, k, v = tensors((0, 2), 3, 4, 5)
+    found = tensor_attention(q, k, v, form=form)
+    assert found.out.shape == (0, 2, 3, 2) and found.lse.shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_narrow_inputs(form: str, dtype: torch.dtype) -> None:
     """Computed in float32, so that rounding is that of the inputs alone."""
@@ -85,6 +92,16 @@ def test_narrow_inputs(form: str, dtype: torch.dtype) -> None:
     assert deviation(found, expected) <= 1e-5
     (found.out.sum() + found.lse.sum()).backward()
     assert q.grad is not None and q.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("arguments", [*({"form": f} for f in FORMS), {"method": "polynomial"}])
+def test_autocast_does_not_narrow(arguments: dict[str, Any]) -> None:
+    q, k, v = tensors((2,), 5, 6, 7, size=0.5, dtype=torch.float32)
+    expected = tensor_attention(q, k, v, **arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = tensor_attention(q, k, v, **arguments)
+    assert deviation(found, expected) == 0
+    assert gradient_deviation(found, expected, [q, *k, *v]) == 0
 
 
 @pytest.mark.parametrize("form", FORMS)
