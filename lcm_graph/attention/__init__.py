@@ -11,3 +11,6 @@ from lcm_graph.attention.states import SoftmaxAttention as SoftmaxAttention
 from lcm_graph.attention.states import TopMemory as TopMemory
 from lcm_graph.attention.states import merge as merge
 from lcm_graph.attention.states import reweigh as reweigh
+from lcm_graph.attention.tensor import PolynomialAttention as PolynomialAttention
+from lcm_graph.attention.tensor import polynomial_error as polynomial_error
+from lcm_graph.attention.tensor import tensor_attention as tensor_attention
