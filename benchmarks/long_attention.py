@@ -6,8 +6,8 @@
 causal or not, with their gradients or without. "decode": 16 queries to a context of n keys, by
 torch's and by looking into a tenth of it, with summaries of the rest; clusters of 20 keys, and
 looked for through clusters of 400; building the index stands apart. One head of 64 features,
-float32 on CPU, bfloat16 on CUDA. Medians of interleaved repeats; the exponent is the slope of log time over
-log length, of the longer half of the lengths.
+float32 on CPU, bfloat16 on CUDA. Medians of interleaved repeats; the exponent is the slope of
+log time over log length, of the longer half of the lengths.
 """
 
 from __future__ import annotations
