@@ -1,0 +1,94 @@
+"""A cache of bounded size that evicts what scores lowest."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+class BoundedLayer(DynamicLayer):
+    """Keeps the first tokens, the latest, and of the others those with the highest scores.
+
+    Tokens score as :meth:`observe` is told, -inf before, so that without it the oldest go first
+    (StreamingLLM). Scores that decay from turn to turn keep their order (see
+    :class:`~lcm_graph.attention.TopMemory`): so SirLLM's memory is this one with the surprisal of
+    tokens. Keys keep the positions that they were turned by.
+
+    Args:
+        budget: tokens to keep.
+        n_sink: first tokens that are never evicted.
+        window: latest tokens that are not evicted either.
+
+    Raises:
+        ValueError: ``budget`` is not above ``n_sink + window``.
+    """
+
+    is_croppable = False
+
+    def __init__(self, budget: int, n_sink: int = 4, window: int = 0) -> None:
+        super().__init__()
+        if min(n_sink, window) < 0 or budget <= n_sink + window:
+            raise ValueError(
+                f"'budget' must be above 'n_sink' and 'window' together, {n_sink} + {window} "
+                f"(got {budget})"
+            )
+        self.budget, self.n_sink, self.window = budget, n_sink, window
+        self.seen = 0
+        self.scores = torch.empty(0)  # of the tokens kept
+        self.places = torch.empty(0, dtype=torch.int64)  # in the sequence, of the tokens kept
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Take in tokens ``[B, heads, n, D]``, all of which may look at each other and at what was
+        kept; afterwards ``budget`` of them are."""
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        n = key_states.size(-2)
+        self.scores = torch.cat([self.scores, self.scores.new_full((n,), -torch.inf)])
+        self.places = torch.cat([self.places, torch.arange(self.seen, self.seen + n)])
+        self.seen += n
+        self._evict()
+        return keys, values
+
+    def observe(self, scores: Tensor) -> None:
+        """Score the latest tokens, float ``[n]``; those that are gone already are left out."""
+        scores = scores.detach().float().cpu()
+        first = self.seen - len(scores)
+        mine = self.places >= first
+        self.scores[mine] = scores[self.places[mine] - first]
+
+    def get_seq_length(self) -> int:
+        """Tokens seen, kept or not."""
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        kept = len(self.places)
+        return kept + query_length, self.seen - kept
+
+    def get_max_length(self) -> int:
+        return self.budget
+
+    def reset(self) -> None:
+        super().reset()
+        self.seen = 0
+        self.scores, self.places = self.scores[:0], self.places[:0]
+
+    def _evict(self) -> None:
+        if len(self.places) <= self.budget:
+            return
+        rank = self.scores.clone()
+        rank[self.places < self.n_sink] = torch.inf
+        rank[self.places >= self.seen - self.window] = torch.inf
+        # Of equal scores, the latest stay.
+        order = rank.flip(0).argsort(descending=True, stable=True)[: self.budget]
+        rows = (len(rank) - 1 - order).sort().values
+        self.scores, self.places = self.scores[rows], self.places[rows]
+        keys, values = cast("tuple[Tensor, Tensor]", (self.keys, self.values))
+        rows = rows.to(keys.device)
+        self.keys, self.values = keys[..., rows, :], values[..., rows, :]
+
+
+def bounded_cache(layers: int, budget: int, n_sink: int = 4, window: int = 0) -> Cache:
+    """A cache of such layers: ``model.generate(ids, cache=bounded_cache(…))``."""
+    return Cache(layers=[BoundedLayer(budget, n_sink, window) for _ in range(layers)])

@@ -1,0 +1,215 @@
+"""What of a context is kept, and how it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lcm_graph.attention.dense import attend
+from lcm_graph.attention.selective import (
+    KeyIndex,
+    centroid_scores,
+    entropy_budgets,
+    matrix_entropy,
+    observation_scores,
+    selective_attention,
+    top_fraction,
+    top_tokens,
+)
+from lcm_graph.attention.states import AttentionState, merge
+from lcm_graph.attention.windows import Rope
+
+
+class Recorded(NamedTuple):
+    """A context as one layer saw it."""
+
+    q: Tensor  # [B, H, window, D]: its last queries
+    k: Tensor  # [B, heads, M, D]
+    v: Tensor  # [B, heads, M, D]
+    surprisal: Tensor  # [B, M]: -log of each token's probability; the first has the mean
+    scale: float
+    indices: dict[float, KeyIndex]  # by their number of clusters, which policies share
+
+
+class Kept(Protocol):
+    """What one layer keeps of a context."""
+
+    def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
+        """What queries ``[B, H, N, D]`` at ``positions [B, N]`` or ``[N]`` gather of it."""
+
+
+class Policy(Protocol):
+    """How a layer's context becomes what it keeps."""
+
+    def keep(self, seen: Recorded) -> Kept:
+        """Choose."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Keys and values; heads that keep fewer are filled up."""
+
+    k: Tensor
+    v: Tensor
+    there: Tensor | None  # bool [B, heads, tokens]
+    scale: float
+
+    @classmethod
+    def of(cls, seen: Recorded, marks: Tensor) -> Tokens:
+        """Those marked, bool ``[B, heads, M]``, in their order."""
+        counts = marks.sum(-1)
+        most = int(counts.max())
+        place = torch.arange(marks.size(-1), device=marks.device)
+        order = torch.where(marks, place, place + marks.size(-1)).argsort(dim=-1)[..., :most]
+        there = torch.arange(most, device=marks.device) < counts.unsqueeze(-1)
+        rows = order.unsqueeze(-1)
+        k = seen.k.gather(2, rows.expand(*order.shape, seen.k.size(-1)))
+        v = seen.v.gather(2, rows.expand(*order.shape, seen.v.size(-1)))
+        return cls(k, v, None if bool(there.all()) else there, seen.scale)
+
+    def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
+        mask = None
+        if self.there is not None:
+            group = q.size(1) // self.k.size(1)
+            mask = self.there.repeat_interleave(group, 1).unsqueeze(2)
+        return attend(q, self.k, self.v, mask=mask, scale=self.scale)
+
+
+class Everything:
+    """All of the context."""
+
+    def keep(self, seen: Recorded) -> Tokens:
+        return Tokens(seen.k, seen.v, None, seen.scale)
+
+
+@dataclass(frozen=True)
+class FirstAndLatest:
+    """The first tokens and the latest: LM-Infinite, StreamingLLM.
+
+    Args:
+        fraction: of the tokens, the first ones among them.
+        n_sink: first tokens.
+        rope: the model's rotary embedding, if the first tokens are to seem ``limit`` away, as in
+            LM-Infinite; as far as they are, if ``None``.
+        limit: how far; the number of latest tokens, if ``None``.
+    """
+
+    fraction: float
+    n_sink: int = 4
+    rope: Rope | None = None
+    limit: int | None = None
+
+    def keep(self, seen: Recorded) -> Kept:
+        m = seen.k.size(2)
+        latest = max(0, round(self.fraction * m) - self.n_sink)
+        place = torch.arange(m, device=seen.k.device)
+        shape = seen.k.shape[:3]
+        near = Tokens.of(seen, (place >= max(self.n_sink, m - latest)).expand(shape))
+        first = Tokens.of(seen, (place < self.n_sink).expand(shape))
+        if self.rope is None:
+            return _Both(first, near)
+        still = first.k.size(2)
+        turned_back = self.rope(first.k, -torch.arange(still, device=first.k.device))
+        limit = latest if self.limit is None else self.limit
+        return _Both(Tokens(turned_back, first.v, first.there, first.scale), near, self.rope, limit)
+
+
+@dataclass(frozen=True)
+class _Both:
+    """First tokens, perhaps at one distance from all queries, and others."""
+
+    first: Tokens
+    near: Tokens
+    rope: Rope | None = None
+    limit: int = 0
+
+    def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
+        far = q
+        if self.rope is not None:
+            at = positions if positions.dim() == 1 else positions.unsqueeze(1)
+            far = self.rope(q, self.limit - at)
+        return merge(self.near.attend(q, positions), self.first.attend(far, positions))
+
+
+@dataclass(frozen=True)
+class Surprisal:
+    """The first tokens, and those that were least to be expected: SirLLM.
+
+    Args:
+        fraction: of the tokens.
+        n_sink: first tokens, always kept.
+
+    Source: Yao et al., "SirLLM: Streaming Infinite Retentive LLM" (2024), section 3.
+    """
+
+    fraction: float
+    n_sink: int = 4
+
+    def keep(self, seen: Recorded) -> Tokens:
+        scores = seen.surprisal.clone()
+        scores[:, : self.n_sink] = torch.inf
+        marks = top_tokens(scores.unsqueeze(1), round(self.fraction * scores.size(1)))
+        return Tokens.of(seen, marks.expand(seen.k.shape[:3]))
+
+
+@dataclass(frozen=True)
+class HeadEntropy:
+    """What the last queries looked at, more of it for heads whose queries spread: UNComp.
+
+    Args:
+        fraction: of the tokens, over all heads of a layer.
+        pool: see :func:`observation_scores`.
+        ratio: see :func:`entropy_budgets`; 1 gives all heads as many (SnapKV).
+
+    Source: Xiong et al., "UNComp" (2024), section 3; of each layer's heads here, which share keys.
+    """
+
+    fraction: float
+    pool: int = 5
+    ratio: float = 2.0
+
+    def keep(self, seen: Recorded) -> Tokens:
+        heads, m = seen.k.size(1), seen.k.size(2)
+        entropy = matrix_entropy(seen.q.unflatten(1, (heads, -1)).flatten(2, 3)).mean(0)
+        total = round(self.fraction * m) * heads
+        budgets = entropy_budgets(entropy, total, ratio=self.ratio).clamp(max=m)
+        scores = observation_scores(seen.q, seen.k, pool=self.pool, scale=seen.scale)
+        return Tokens.of(seen, top_tokens(scores, budgets.to(scores.device)))
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Clusters that the queries ask for, looked up by their centroids: Squeezed Attention.
+
+    Unlike the others it keeps all keys, and chooses anew for each block of queries.
+
+    Args:
+        fraction: of the tokens that queries look at.
+        tail: what becomes of the others, see :func:`selective_attention`.
+        clusters: see :meth:`KeyIndex.build`.
+    """
+
+    fraction: float
+    tail: str = "summary"
+    clusters: float = 0.05
+
+    def keep(self, seen: Recorded) -> Kept:
+        if self.clusters not in seen.indices:
+            seen.indices[self.clusters] = KeyIndex.build(
+                seen.k, seen.v, clusters=self.clusters, scale=seen.scale
+            )
+        return _Looked(seen.indices[self.clusters], self)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    index: KeyIndex
+    policy: Clusters
+
+    def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
+        scores = centroid_scores(q, self.index)
+        kept = top_fraction(scores, self.policy.fraction, self.index.summary.size)
+        return selective_attention(q, self.index, clusters=kept, tail=self.policy.tail)

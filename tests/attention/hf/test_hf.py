@@ -1,0 +1,224 @@
+"""A small Llama with our attention against its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.cache_utils import DynamicCache
+
+from lcm_graph.attention.hf import (
+    Clusters,
+    Everything,
+    FirstAndLatest,
+    HeadEntropy,
+    Policy,
+    Surprisal,
+    bounded_cache,
+    compress,
+    register_attention,
+)
+from lcm_graph.attention.windows import Rope
+from tests.references import error
+
+VOCABULARY, LAYERS = 50, 2
+
+
+def llama(implementation: str) -> Any:
+    """The same weights each time: 4 heads of 8, of which 2 share keys."""
+    register_attention()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attn_implementation=implementation,
+    )
+    model = LlamaForCausalLM(config).eval()
+    for parameter in model.parameters():  # logits that tell tokens apart
+        parameter.data.mul_(3)
+    return model
+
+
+def tokens(n: int, batch: int = 2) -> Tensor:
+    return torch.randint(0, VOCABULARY, (batch, n), generator=torch.Generator().manual_seed(n))
+
+
+@torch.no_grad()
+def continued(model: Any, ids: Tensor, more: Tensor, policy: Policy) -> Tensor:
+    """Logits of tokens after a compressed context, two at a time."""
+    context = compress(model, ids, policy)
+    cache = context.cache()
+    with context.attached(model):
+        parts = [model(some, cache=cache).logits for some in more.split(2, dim=1)]
+    return torch.cat(parts, 1)
+
+
+def test_without_a_context_it_is_sdpa() -> None:
+    ours, theirs = llama("lcm_graph"), llama("sdpa")
+    ids = tokens(13)
+    mask = torch.ones_like(ids)
+    mask[1, :4] = 0
+    for given in (None, mask):
+        expected = theirs(ids, attention_mask=given).logits
+        found = ours(ids, attention_mask=given).logits
+        seen = slice(None) if given is None else given.bool()
+        assert error(found[seen], expected[seen]) <= 1e-5
+    prompt = ids[:1]
+    expected = theirs.generate(prompt, max_new_tokens=9, do_sample=False, pad_token_id=0)
+    found = ours.generate(prompt, max_new_tokens=9, do_sample=False, pad_token_id=0)
+    assert torch.equal(found, expected)
+
+
+FULL: dict[str, Policy] = {
+    "everything": Everything(),
+    "first and latest": FirstAndLatest(1.0),
+    "surprisal": Surprisal(1.0),
+    "head entropy": HeadEntropy(1.0, ratio=1.0),
+    "clusters": Clusters(1.0, clusters=0.2),
+    "clusters, dropped": Clusters(1.0, tail="drop", clusters=0.2),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_full_budget_changes_nothing(name: str) -> None:
+    """A context that is kept whole, in a cache of its own, is the model's own."""
+    ids, more = tokens(21), tokens(5)
+    expected = llama("sdpa")(torch.cat([ids, more], 1)).logits[:, 21:]
+    assert error(continued(llama("lcm_graph"), ids, more, FULL[name]), expected) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        FirstAndLatest(0.3),
+        FirstAndLatest(0.3, rope=Rope(8)),
+        Surprisal(0.3),
+        HeadEntropy(0.3),
+        Clusters(0.3, clusters=0.2),
+        Clusters(0.3, tail="drop", clusters=0.2),
+        Clusters(0.3, tail="sample", clusters=0.2),
+    ],
+    ids=str,
+)
+def test_less_is_kept(policy: Policy) -> None:
+    """And what follows is near, but not the same."""
+    ids, more = tokens(40), tokens(6)
+    expected = llama("sdpa")(torch.cat([ids, more], 1)).logits[:, 40:]
+    found = continued(llama("lcm_graph"), ids, more, policy)
+    assert found.isfinite().all()
+    assert 1e-4 <= error(found, expected) <= 1.5
+
+
+def dropped(model: Any, ids: Tensor, more: Tensor, marks: Tensor) -> Tensor:
+    """Logits when later tokens cannot see the context's tokens that are not marked."""
+    n, m = more.size(1), ids.size(1)
+    cache = DynamicCache()
+    model(ids, cache=cache)
+    mask = torch.ones(n, m + n, dtype=torch.bool).tril(m)
+    mask[:, :m] &= marks
+    return model(
+        more, cache=cache, attention_mask=mask[None, None].expand(ids.size(0), 1, -1, -1)
+    ).logits
+
+
+@torch.no_grad()
+def test_first_and_latest_is_a_mask() -> None:
+    ids, more = tokens(40), tokens(6)
+    place = torch.arange(40)
+    expected = dropped(llama("sdpa"), ids, more, (place < 4) | (place >= 32))
+    found = continued(llama("lcm_graph"), ids, more, FirstAndLatest(0.3))
+    assert error(found, expected) <= 1e-5
+
+
+@torch.no_grad()
+def test_first_tokens_at_their_own_distance() -> None:
+    """A limit as far as the first token is leaves one sink where it was."""
+    ids, more = tokens(40, batch=1), tokens(1, batch=1)
+    rope = Rope(8, base=10_000.0)
+    near = continued(llama("lcm_graph"), ids, more, FirstAndLatest(0.3, n_sink=1))
+    same = FirstAndLatest(0.3, n_sink=1, rope=rope, limit=40)
+    assert error(continued(llama("lcm_graph"), ids, more, same), near) <= 1e-4
+    nearer = FirstAndLatest(0.3, n_sink=1, rope=rope, limit=3)
+    assert error(continued(llama("lcm_graph"), ids, more, nearer), near) >= 1e-3
+
+
+@torch.no_grad()
+def test_surprisal_keeps_what_the_model_did_not_expect() -> None:
+    ids, more = tokens(40, batch=1), tokens(6, batch=1)
+    model = llama("sdpa")
+    logits = model(ids).logits[0].log_softmax(-1)
+    surprisal = -logits[:-1].gather(1, ids[0, 1:, None]).squeeze(1)
+    surprisal = torch.cat([surprisal.mean().view(1), surprisal])
+    surprisal[:4] = torch.inf
+    marks = torch.zeros(40, dtype=torch.bool)
+    marks[surprisal.argsort(descending=True)[:12]] = True
+    found = continued(llama("lcm_graph"), ids, more, Surprisal(0.3))
+    assert error(found, dropped(model, ids, more, marks)) <= 1e-5
+
+
+def test_several_policies_read_the_context_once() -> None:
+    model = llama("lcm_graph")
+    calls = []
+    model.model.embed_tokens.register_forward_hook(lambda *_: calls.append(1))
+    contexts = compress(model, tokens(20), [Everything(), Surprisal(0.5)])
+    assert len(contexts) == 2 and len(calls) == 1
+
+
+@torch.no_grad()
+def test_a_bounded_cache_with_room_is_a_cache() -> None:
+    model, ids = llama("sdpa"), tokens(12, batch=1)
+    expected = model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    cache = bounded_cache(LAYERS, 100)
+    found = model.generate(ids, cache=cache, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    assert torch.equal(found, expected) and cache.get_seq_length() == 19
+
+
+@torch.no_grad()
+def test_a_bounded_cache_evicts() -> None:
+    """One token at a time it keeps the first and the latest; what was seen counts for positions."""
+    model, ids = llama("sdpa"), tokens(30, batch=1)
+    cache = bounded_cache(LAYERS, 10, n_sink=2)
+    for token in ids.split(1, dim=1):
+        logits = model(token, cache=cache).logits
+    layer = cache.layers[0]
+    assert layer.places.tolist() == [0, 1, *range(22, 30)] and layer.keys.shape[-2] == 10
+    assert cache.get_seq_length() == 30 and logits.isfinite().all()
+
+
+@torch.no_grad()
+def test_a_bounded_cache_keeps_what_scores() -> None:
+    """The highest of all scores so far, whatever the order in which they came."""
+    model, ids = llama("sdpa"), tokens(60, batch=1)
+    scores = torch.rand(60, generator=torch.Generator().manual_seed(0))
+    cache = bounded_cache(LAYERS, 12, n_sink=2, window=3)
+    for some in range(0, 60, 1):
+        model(ids[:, some : some + 1], cache=cache)
+        for layer in cache.layers:
+            layer.observe(scores[some : some + 1])
+    others = torch.arange(2, 57)
+    best = others[scores[2:57].argsort(descending=True)[:7]]
+    assert set(cache.layers[1].places.tolist()) >= {0, 1, 57, 58, 59}
+    # A token's score is known after it was taken in: the last to leave the window may be kept.
+    kept = set(cache.layers[1].places.tolist()) - {0, 1, 57, 58, 59}
+    assert len(kept & set(best.tolist())) >= 6
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: bounded_cache(1, 4, n_sink=4), "'budget' must be above"),
+        (lambda: compress(llama("sdpa"), tokens(3), Everything()), "attn_implementation='lcm_gr"),
+        (lambda: compress(torch.nn.ReLU(), tokens(3), Everything()), "got 'ReLU'"),
+        (lambda: compress(llama("lcm_graph"), tokens(3)[0], Everything()), "'input_ids' must be"),
+    ],
+)
+def test_bad_input(call: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        call()
