@@ -1,0 +1,71 @@
+"""Aggregators that gather whole sets of one size at a time."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lcm_graph.aggregators.base import FoldAggregation, check_features
+from lcm_graph.attention.sets.groups import groups_of
+from lcm_graph.monoids import Monoid, State
+from lcm_graph.monoids.state import map_state, take
+from lcm_graph.reduce import FoldPlan, segment_reduce
+
+
+class Gathers(Protocol):
+    """A monoid that knows a quick way for whole sets."""
+
+    def gather(self, elements: Tensor) -> State:
+        """The states of B sets of m elements each, ``[B, m, channels]``."""
+
+
+class GroupedAggregation(FoldAggregation):
+    """Folds with a monoid; sets of one size go through its ``gather``, side by side.
+
+    The monoid is the attribute ``monoid``: fold chunks of sets with ``Accumulator(aggr.monoid)``
+    and :meth:`finish` the result, and the answer is that of :meth:`forward`.
+
+    Args:
+        monoid: of ``channels`` features, with a method ``gather``.
+        cached: see :class:`FoldAggregation`.
+    """
+
+    def __init__(self, monoid: Monoid, cached: bool = False) -> None:
+        super().__init__(cached=cached)
+        self.monoid = monoid
+
+    @property
+    def out_channels(self) -> int | None:
+        """Features of an output."""
+        return self.monoid.out_channels
+
+    def finish(self, folded: Tensor) -> Tensor:
+        """What the monoid's ``lower`` gives, ``[num_sets, …]``, to answers."""
+        return folded
+
+    def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
+        assert self.monoid.channels is not None
+        check_features(x, self.monoid.channels, type(self).__name__)
+        if weight is not None or not plan.num_elements:
+            states = self.monoid.lift(x)
+            if weight is not None:
+                states = self.monoid.weigh(states, weight)
+            return self.finish(self.monoid.lower(segment_reduce(self.monoid, states, plan=plan)))
+        return self.finish(self.monoid.lower(gather_sets(self.monoid, x, plan)))
+
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        self.monoid.reset_parameters()
+
+
+def gather_sets(monoid: Any, x: Tensor, plan: FoldPlan) -> State:
+    """The states of all sets, gathered by size; ``x`` has elements."""
+    groups = groups_of(plan)
+    parts = [monoid.gather(x[group.rows]) for group in groups]
+    sets = torch.cat([group.sets for group in groups])
+    states = map_state(lambda *tensors: torch.cat(tensors), *parts)
+    if len(sets) == plan.num_sets:
+        return take(states, sets.argsort())
+    return monoid.folds_as.place(states, sets, plan.num_sets)
