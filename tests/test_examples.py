@@ -240,3 +240,26 @@ def test_lightning_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert "Restored all states from the checkpoint" in done.stderr
     last = torch.load(tmp_path / "last.ckpt", weights_only=False)
     assert last["global_step"] == 2 * 9  # of two epochs
+
+
+def test_mnist_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "t10k"):
+        write_mnist(tmp_path, split=split)
+    names = ["pyg", "transformer", "induced", "pma", "perceiver", "slots", "sum"]
+    arguments = ["--root", str(tmp_path), "--aggr", *names]
+    results = run_example("attention/mnist_pixels.py", arguments, tmp_path / "out", monkeypatch)
+    assert list(results) == names
+    (pyg,), (ours,) = results["pyg"], results["transformer"]
+    assert pyg["parameters"] == ours["parameters"]
+
+
+def test_order_free_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["gru", "lcm", "lcm-assoc", "lifted-max", "lifted-sum"]
+    arguments = ["--aggr", *names]
+    results = run_example("attention/order_free_stream.py", arguments, tmp_path, monkeypatch)
+    assert list(results) == names
+    for name, (run,) in results.items():
+        assert run["gap"] <= 1e-5  # chunk by chunk, and all at once
+        assert run["state_numbers"] == (8 if name == "gru" else 8 * 8)  # 128 chunks: 8 digits
+        if name.startswith("lifted"):
+            assert not any(run["differing"].values())

@@ -38,5 +38,6 @@ from lcm_graph.datasets.sets import draw_values as draw_values
 from lcm_graph.datasets.sets import encode as encode
 from lcm_graph.datasets.sets import is_right as is_right
 from lcm_graph.datasets.sets import kth_minimum as kth_minimum
+from lcm_graph.datasets.sets import load_mnist as load_mnist
 from lcm_graph.datasets.sets import modular_sum as modular_sum
 from lcm_graph.datasets.sets import set_function as set_function

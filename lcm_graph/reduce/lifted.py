@@ -16,7 +16,8 @@ T = TypeVar("T")
 def check_monoid_type(monoid: object) -> None:
     """TypeError if ``monoid`` is none."""
     if not isinstance(monoid, Monoid):
-        raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64) (got {monoid!r})")
+        got = "a Tensor" if isinstance(monoid, Tensor) else repr(monoid)
+        raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64), and comes first (got {got})")
 
 
 def explained(monoid: Monoid, states: State, fold: Callable[..., T], *args: Any) -> T:

@@ -66,9 +66,10 @@ def check_empty_sets(subject: AggregationSubject) -> Measurement:
     small = aggregation(subject.draw(2), torch.tensor([1, 1]), dim_size=3)
     large = aggregation(subject.draw(9), torch.tensor([2] * 9), dim_size=4)
     expect(bool(small[0].isfinite().all()), f"an empty set: expected finite, got {small[0]}")
-    expect_equal(small[2], small[0], "empty sets before and after a set of 2")
-    expect_equal(large[[0, 1, 3]], small[[0, 0, 0]], "empty sets beside a set of 9 and of 2")
-    return None
+    return max(  # what comes after the fold may round rows by where they stand
+        expect_close(small[2], small[0], "empty sets before and after a set of 2"),
+        expect_close(large[[0, 1, 3]], small[[0, 0, 0]], "empty sets beside a set of 9 and of 2"),
+    )
 
 
 def check_empty_input(subject: AggregationSubject) -> Measurement:
@@ -76,10 +77,14 @@ def check_empty_input(subject: AggregationSubject) -> Measurement:
     aggregation = subject.fresh()
     nothing = torch.zeros(0, dtype=torch.long)
     empty = aggregation(subject.draw(2), torch.tensor([1, 1]), dim_size=2)[:1]
-    for dim_size in (3, 0):
-        out = aggregation(subject.draw(0), nothing, dim_size=dim_size)
-        expect_equal(out, empty.expand(dim_size, -1), f"no elements, dim_size={dim_size}")
-    return None
+    return max(
+        expect_close(
+            aggregation(subject.draw(0), nothing, dim_size=dim_size),
+            empty.expand(dim_size, -1),
+            f"no elements, dim_size={dim_size}",
+        )
+        for dim_size in (3, 0)
+    )
 
 
 def check_positional(subject: AggregationSubject) -> Measurement:

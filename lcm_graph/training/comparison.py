@@ -29,7 +29,12 @@ _OF_MEMORY = "can't allocate memory"  # what torch's RuntimeError on CPU says
 
 
 def comparison_parser(
-    description: str | None, *, aggr: Sequence[str], runs: int, epochs: int
+    description: str | None,
+    *,
+    aggr: Sequence[str],
+    runs: int,
+    epochs: int,
+    known: Sequence[str] = (*AGGREGATIONS, *BASELINES),
 ) -> argparse.ArgumentParser:
     """The options that such scripts share.
 
@@ -38,13 +43,13 @@ def comparison_parser(
         aggr: default of ``--aggr``.
         runs: default of ``--runs``.
         epochs: default of ``--epochs``.
+        known: what ``--aggr`` may name.
     """
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    known = (*AGGREGATIONS, *BASELINES)
     parser.add_argument(
         "--aggr", nargs="+", default=list(aggr), choices=known, metavar="AGGR",
         help=f"any of {', '.join(known)}",

@@ -54,7 +54,11 @@ class AttentionBlock(MultiheadAttentionBlock):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Queries ``[B, n, channels]`` and all of their elements ``[B, m, channels]``."""
-        return self.finish(x, self.gather(x, y).out)
+        dropout = self.dropout if self.training else 0.0
+        gathered = F.scaled_dot_product_attention(
+            self.queries(x), *self.keys_and_values(y), dropout_p=dropout
+        )
+        return self.finish(x, gathered)
 
     def _projected(self, x: Tensor, part: int) -> Tensor:
         rows = slice(part * self.channels, (part + 1) * self.channels)

@@ -7,6 +7,7 @@ from lcm_graph.datasets.sets.answers import best_constant as best_constant
 from lcm_graph.datasets.sets.answers import encode as encode
 from lcm_graph.datasets.sets.answers import is_right as is_right
 from lcm_graph.datasets.sets.integer_sets import IntegerSets as IntegerSets
+from lcm_graph.datasets.sets.mnist_raw import load_mnist as load_mnist
 from lcm_graph.datasets.sets.mnist_sets import MNIST_FUNCTIONS as MNIST_FUNCTIONS
 from lcm_graph.datasets.sets.mnist_sets import MNISTSets as MNISTSets
 from lcm_graph.datasets.sets.random_sets import RandomSets as RandomSets
