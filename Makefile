@@ -21,8 +21,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## train, save, reload and compare aggregators on a small task; writes out/demo
 	$(BIN)/lcm-graph demo --out out/demo
 
-test: lint  ## lint, then run all tests
-	$(BIN)/python -m pytest -n 2
+test: lint  ## lint, then run all tests, by two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED)  ## ruff, mypy and codespell
 	$(BIN)/ruff check

@@ -104,8 +104,9 @@ def test_while_training_every_parameter_has_a_gradient(sparsity: float, phase: s
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("phase", list(PHASES))
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize(
+    ("phase", "compiled"), [*((phase, False) for phase in PHASES), ("choice", True)]
+)
 def test_several_calls_before_one_backward(phase: str, compiled: bool) -> None:
     torch._dynamo.reset()
     warmup, choice = PHASES[phase]

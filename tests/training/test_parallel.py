@@ -53,6 +53,8 @@ def started(folder, calls):
     """A process of its own session that runs ``calls`` calls of :func:`stay`, two at a time; and
     its two workers, once they are there."""
     code = (
+        "import signal\n"  # which a shell lets its background jobs ignore
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pathlib import Path\n"
         "from lcm_graph.training import run_all\n"
         "from tests.training.test_parallel import stay\n"
@@ -68,6 +70,7 @@ def started(folder, calls):
     while len(workers := [int(path.name) for path in folder.iterdir()]) < 2:
         if parent.poll() is not None or time.monotonic() > deadline:
             parent.kill()
+            parent.wait()
             raise AssertionError("no workers")
         time.sleep(0.1)
     return parent, workers
@@ -94,6 +97,7 @@ def test_an_interrupt_ends_what_runs_and_begins_nothing(tmp_path):
         assert parent.wait(timeout=30) != 0
     finally:
         parent.kill()
+        parent.wait()
     assert len(list(tmp_path.iterdir())) == 2
     assert not any(map(is_there, workers))
 

@@ -100,7 +100,7 @@ def test_learns_second_minimum_of_few_bits():
 
 @pytest.mark.parametrize(("name", "aggr"), [("majority", "mean"), ("sum", "sum")])
 def test_learns_other_answers(name, aggr):
-    train, valid = IntegerSets(name, 1024, seed=0), IntegerSets(name, 128, seed=1)
+    train, valid = IntegerSets(name, 512, seed=0), IntegerSets(name, 128, seed=1)
     model = SetModel(aggr, train.bits, 16, train.function.num_outputs(train.bits))
     result = fit(model, SetTask(train, valid, batch_size=32), epochs=8, lr=0.01)
     assert result.best_valid > valid.trivial_accuracy() + 0.2
