@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import limit, long_attention, selection
+from benchmarks import limit, long_attention, prefixes, selection
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,9 @@ from benchmarks import limit, long_attention, selection
         (selection, "clusters, summary"),
         (long_attention, "hyper, causal, gradient"),
         (limit, "the paper's fit"),
+        (prefixes, "elu, learned"),
     ],
-    ids=["selection", "long", "limit"],
+    ids=["selection", "long", "limit", "prefixes"],
 )
 def test_smoke(
     module: object, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

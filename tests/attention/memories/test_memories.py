@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lcm_graph.attention import attend
 from lcm_graph.attention.memories import (
     StreamMemory,
     fold_left,
@@ -81,6 +83,17 @@ def test_a_strong_decay_keeps_the_latest_and_none_the_highest():
         kept[decay] = memory.positions.tolist()
     assert kept[1e-3] == list(range(90, 100))
     assert kept[1.0] == sorted(scores.flatten().topk(10).indices.tolist())
+
+
+def test_with_room_for_all_attention_is_exact():
+    generator = torch.Generator().manual_seed(4)
+    q, k, v = (torch.randn(1, n, 8, generator=generator) for n in (5, 60, 60))
+    memory = StreamMemory(16, 60, n_sink=2, window=7, decay=0.5)
+    for turn in torch.cat([k, v], -1)[0].split(9):
+        memory.append(turn, torch.rand(len(turn), generator=generator))
+    kept = memory.tokens.unsqueeze(0)
+    expected = F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(attend(q, kept[..., :8], kept[..., 8:]).out, expected)
 
 
 def test_half_life():
