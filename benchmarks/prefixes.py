@@ -74,7 +74,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
-    sizes, steps = (16, 128, 1024), STEPS
+    sizes: tuple[int, ...] = (16, 128, 1024)
+    steps = STEPS
     if args.smoke:
         sizes, steps, args.seeds = (16,), 2, 1
     found = {m: [errors(m, seed, steps) for seed in range(args.seeds)] for m in sizes}
