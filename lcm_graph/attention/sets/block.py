@@ -31,14 +31,17 @@ class AttentionBlock(MultiheadAttentionBlock):
         """``[*, m, channels]`` -> two of ``[*, heads, m, channels / heads]``."""
         return self._projected(y, 1), self._projected(y, 2)
 
-    def gather(self, x: Tensor, y: Tensor) -> AttentionState:
-        """What queries ``[B, n, channels]`` gather of elements ``[B, m, channels]``."""
-        q = self.queries(x)
-        k, v = self.keys_and_values(y)
+    def gather(self, q: Tensor, k: Tensor, v: Tensor) -> AttentionState:
+        """What projected queries gather of projected elements, ``[*, heads, n or m, c]``."""
         if self.training and self.dropout:  # of weights, which are not a state's then
-            out = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout)
+            out = self.attended(q, k, v)
             return AttentionState(out, attend(q.detach(), k.detach(), v.detach()).lse)
         return attend(q, k, v)
+
+    def attended(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``out`` of that, by torch's kernels."""
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
 
     def finish(self, x: Tensor, gathered: Tensor) -> Tensor:
         """Queries ``[*, n, channels]`` and ``out [*, heads, n, channels / heads]`` of what they
@@ -54,11 +57,7 @@ class AttentionBlock(MultiheadAttentionBlock):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Queries ``[B, n, channels]`` and all of their elements ``[B, m, channels]``."""
-        dropout = self.dropout if self.training else 0.0
-        gathered = F.scaled_dot_product_attention(
-            self.queries(x), *self.keys_and_values(y), dropout_p=dropout
-        )
-        return self.finish(x, gathered)
+        return self.finish(x, self.attended(self.queries(x), *self.keys_and_values(y)))
 
     def _projected(self, x: Tensor, part: int) -> Tensor:
         rows = slice(part * self.channels, (part + 1) * self.channels)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from lcm_graph.aggregators.base import FoldAggregation, check_features
-from lcm_graph.attention.sets.groups import groups_of
+from lcm_graph.attention.sets.groups import Groups, groups_of
 from lcm_graph.monoids import Monoid, State
-from lcm_graph.monoids.state import map_state, take
+from lcm_graph.monoids.state import take
 from lcm_graph.reduce import FoldPlan, segment_reduce
 
 
 class Gathers(Protocol):
     """A monoid that knows a quick way for whole sets."""
 
-    def gather(self, elements: Tensor) -> State:
-        """The states of B sets of m elements each, ``[B, m, channels]``."""
+    def gather(self, x: Tensor, groups: Groups) -> State:
+        """The states of ``groups.sets``: ``x [n, channels]`` in the order of ``groups.rows``."""
 
 
 class GroupedAggregation(FoldAggregation):
@@ -63,9 +62,7 @@ class GroupedAggregation(FoldAggregation):
 def gather_sets(monoid: Any, x: Tensor, plan: FoldPlan) -> State:
     """The states of all sets, gathered by size; ``x`` has elements."""
     groups = groups_of(plan)
-    parts = [monoid.gather(x[group.rows]) for group in groups]
-    sets = torch.cat([group.sets for group in groups])
-    states = map_state(lambda *tensors: torch.cat(tensors), *parts)
-    if len(sets) == plan.num_sets:
-        return take(states, sets.argsort())
-    return monoid.folds_as.place(states, sets, plan.num_sets)
+    states = monoid.gather(x.index_select(0, groups.rows), groups)
+    if len(groups.sets) == plan.num_sets:
+        return take(states, groups.sets.argsort())
+    return monoid.folds_as.place(states, groups.sets, plan.num_sets)

@@ -10,22 +10,39 @@ from torch import Tensor
 from lcm_graph.reduce import FoldPlan
 
 
-class Group(NamedTuple):
-    """All sets of one size."""
+class Groups(NamedTuple):
+    """The sets that have elements, by size."""
 
-    sets: Tensor  # int64 [B]
-    rows: Tensor  # int64 [B, m], the elements of each
+    shapes: list[tuple[int, int]]  # sets and elements of each, smallest sets first
+    sets: Tensor  # int64, in this order
+    rows: Tensor  # int64 [n], their elements, set by set
+
+    @property
+    def lengths(self) -> list[int]:
+        """Elements of all sets of one size."""
+        return [count * size for count, size in self.shapes]
+
+    def split(self, x: Tensor) -> list[Tensor]:
+        """``[*, n, c]``, ordered as ``rows``, to ``[*, sets, elements, c]`` for each size."""
+        parts = x.split(self.lengths, dim=-2)
+        return [part.unflatten(-2, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def split_sets(self, x: Tensor) -> list[Tensor]:
+        """``[*, sets, m, c]``, ordered as ``sets``, to those of each size."""
+        return list(x.split([count for count, _ in self.shapes], dim=-3))
 
 
-def groups_of(plan: FoldPlan) -> list[Group]:
-    """The sets that have elements, by size; one synchronisation with the device."""
-    sizes = plan.sizes
-    order = sizes.argsort(stable=True)
-    distinct, counts = sizes[order].unique_consecutive(return_counts=True)
-    groups = []
-    for size, sets in zip(distinct.tolist(), order.split(counts.tolist()), strict=True):
-        if not size:
-            continue
-        rows = plan.ptr[sets].unsqueeze(1) + torch.arange(size, device=sets.device)
-        groups.append(Group(sets, rows if plan.rows is None else plan.rows[rows]))
-    return groups
+def groups_of(plan: FoldPlan) -> Groups:
+    """Group the sets of a plan; one synchronisation with the device."""
+    order = plan.sizes.argsort(stable=True)
+    distinct, counts = plan.sizes[order].unique_consecutive(return_counts=True)
+    found = list(zip(counts.tolist(), distinct.tolist(), strict=True))
+    shapes = [(count, size) for count, size in found if size]
+    sets = order[len(order) - sum(count for count, _ in shapes) :]
+    starts = plan.ptr[sets].split([count for count, _ in shapes])
+    rows = [
+        (start.unsqueeze(1) + torch.arange(size, device=order.device)).flatten()
+        for start, (_, size) in zip(starts, shapes, strict=True)
+    ]
+    places = torch.cat(rows) if rows else plan.ptr[:0]
+    return Groups(shapes, sets, places if plan.rows is None else plan.rows[places])

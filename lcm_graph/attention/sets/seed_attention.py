@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.attention.sets.block import AttentionBlock
+from lcm_graph.attention.sets.groups import Groups
 from lcm_graph.attention.states import AttentionState, SoftmaxAttention
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
@@ -66,13 +67,14 @@ class SeedAttention(Monoid):
             v.transpose(0, 1).unsqueeze(1).expand(-1, self.seeds, -1, -1), logits
         )
 
-    def gather(self, elements: Tensor) -> AttentionState:
-        """The states of whole sets of one size: ``[B, m, channels]``."""
-        seeds = self.seed.expand(elements.size(0), -1, -1)
-        state = self.mab.gather(seeds, self.lin(elements).relu())
-        return AttentionState(
-            state.out.transpose(1, 2).to(elements.dtype), state.lse.transpose(1, 2)
-        )
+    def gather(self, x: Tensor, groups: Groups) -> AttentionState:
+        """The states of whole sets: ``x [n, channels]`` in the order of ``groups.rows``."""
+        seeds = self.mab.queries(self.seed[0]).unsqueeze(1)  # [heads, 1, seeds, c]
+        parts = zip(*map(groups.split, self.mab.keys_and_values(self.lin(x).relu())), strict=True)
+        states = [self.mab.gather(seeds.expand(-1, k.size(1), -1, -1), k, v) for k, v in parts]
+        out = torch.cat([state.out for state in states], dim=1)  # [heads, sets, seeds, c]
+        lse = torch.cat([state.lse for state in states], dim=1)
+        return AttentionState(out.permute(1, 2, 0, 3).to(x.dtype), lse.permute(1, 2, 0))
 
     def combine(self, left: AttentionState, right: AttentionState) -> AttentionState:
         return self.inner.combine(left, right)

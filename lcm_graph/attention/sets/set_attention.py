@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.attention.sets.block import AttentionBlock
-from lcm_graph.attention.sets.groups import groups_of
+from lcm_graph.attention.sets.groups import Groups, groups_of
 from lcm_graph.attention.sets.seed_attention import check_heads
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
@@ -19,8 +19,8 @@ from lcm_graph.reduce.plan import make_plan
 class OnSets(nn.Module):
     """Base: ``[n, channels]`` to ``[n, channels]``, set by set."""
 
-    def on_dense(self, elements: Tensor) -> Tensor:
-        """Sets of one size, ``[B, m, channels]``."""
+    def on_groups(self, x: Tensor, groups: Groups) -> Tensor:
+        """Elements ``[n, channels]`` in the order of ``groups.rows``."""
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
@@ -30,11 +30,10 @@ class OnSets(nn.Module):
     def on_plan(self, x: Tensor, plan: FoldPlan) -> Tensor:
         """Elements ``[n, channels]`` of the sets of a plan."""
         groups = groups_of(plan)
-        if not groups:
+        if not groups.shapes:
             return x + 0 * sum(parameter.sum() for parameter in self.parameters())
-        answers = [self.on_dense(x[group.rows]).flatten(0, 1) for group in groups]
-        rows = torch.cat([group.rows.flatten() for group in groups])
-        return torch.cat(answers)[rows.argsort()]
+        answers = self.on_groups(x.index_select(0, groups.rows), groups)
+        return answers.index_select(0, groups.rows.argsort())
 
     def forward(
         self,
@@ -85,7 +84,14 @@ class SetAttention(OnSets):
         check_heads(check_positive("channels", channels), heads)
         self.mab = AttentionBlock(channels, heads, layer_norm, dropout)
 
+    def on_groups(self, x: Tensor, groups: Groups) -> Tensor:
+        q, (k, v) = self.mab.queries(x), self.mab.keys_and_values(x)
+        parts = zip(groups.split(q), groups.split(k), groups.split(v), strict=True)
+        gathered = [self.mab.attended(*part).flatten(1, 2) for part in parts]
+        return self.mab.finish(x, torch.cat(gathered, dim=1))
+
     def on_dense(self, elements: Tensor) -> Tensor:
+        """Sets of one size, ``[B, m, channels]``."""
         out: Tensor = self.mab(elements, elements)
         return out
 
@@ -129,10 +135,24 @@ class InducedSetAttention(OnSets):
         self.mab2 = AttentionBlock(channels, heads, layer_norm, dropout)
         self.reset_parameters()
 
-    def on_dense(self, elements: Tensor) -> Tensor:
-        found = self.mab1(self.ind.expand(elements.size(0), -1, -1), elements)
-        out: Tensor = self.mab2(elements, found)
-        return out
+    def on_groups(self, x: Tensor, groups: Groups) -> Tensor:
+        found = self._found(x, groups)  # [sets, points, channels]
+        q = self.mab2.queries(x)
+        k, v = (part.transpose(0, 1) for part in self.mab2.keys_and_values(found))
+        parts = zip(groups.split(q), groups.split_sets(k), groups.split_sets(v), strict=True)
+        gathered = [self.mab2.attended(*part).flatten(1, 2) for part in parts]
+        return self.mab2.finish(x, torch.cat(gathered, dim=1))
+
+    def _found(self, x: Tensor, groups: Groups) -> Tensor:
+        """What the points find in each set."""
+        points = self.mab1.queries(self.ind[0]).unsqueeze(1)  # [heads, 1, points, c]
+        parts = zip(*map(groups.split, self.mab1.keys_and_values(x)), strict=True)
+        gathered = torch.cat(
+            [self.mab1.attended(points.expand(-1, k.size(1), -1, -1), k, v) for k, v in parts],
+            dim=1,
+        )
+        seeds = self.ind.expand(gathered.size(1), -1, -1)
+        return self.mab1.finish(seeds, gathered.transpose(0, 1))
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""

@@ -94,7 +94,7 @@ class SetTransformerAggregation(FoldAggregation):
             states = gather_sets(self.pma, x, plan)
         out = self.pma.lower(states).unflatten(1, (self.pma.seeds, self.channels))
         for decoder in self.decoders:
-            assert isinstance(decoder, OnSets)
+            assert isinstance(decoder, SetAttention)
             out = decoder.on_dense(out)
         return out.flatten(1) if self.concat else out.mean(1)
 

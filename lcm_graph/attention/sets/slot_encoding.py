@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lcm_graph.attention.sets.groups import Groups
 from lcm_graph.attention.states import LinearAttention, LinearState
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
@@ -61,10 +62,13 @@ class SlotEncoding(Monoid):
         self._check_elements(x)
         return self.inner.lift(self._weights(x), self.value(x))
 
-    def gather(self, elements: Tensor) -> LinearState:
-        """The states of whole sets of one size: ``[B, m, channels]``."""
-        weights = self._weights(elements)
-        return LinearState(weights.mT @ self.value(elements), weights.sum(1))
+    def gather(self, x: Tensor, groups: Groups) -> LinearState:
+        """The states of whole sets: ``x [n, channels]`` in the order of ``groups.rows``."""
+        weights, values = groups.split(self._weights(x)), groups.split(self.value(x))
+        return LinearState(
+            torch.cat([w.mT @ v for w, v in zip(weights, values, strict=True)]),
+            torch.cat([w.sum(1) for w in weights]),
+        )
 
     def combine(self, left: LinearState, right: LinearState) -> LinearState:
         return self.inner.combine(left, right)
