@@ -151,9 +151,13 @@ class Monoid(nn.Module):
         if x.dim() != 2 or self.channels not in (None, x.size(-1)):
             wanted = "channels" if self.channels is None else self.channels
             raise ValueError(f"{name} takes elements [n, {wanted}] (got shape {tuple(x.shape)})")
+        return self._check_floating(x)
+
+    def _check_floating(self, x: Tensor) -> Tensor:
         if not x.is_floating_point():
             raise ValueError(
-                f"{name} takes floating-point elements (got {x.dtype}); convert them with x.float()"
+                f"{type(self).__name__} takes floating-point elements (got {x.dtype}); convert "
+                "them with x.float()"
             )
         return x
 

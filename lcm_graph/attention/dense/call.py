@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense.chunked import CHUNK, chunked_attention
-from lcm_graph.attention.dense.inputs import check_inputs
+from lcm_graph.attention.dense.inputs import Inputs, check_inputs
 from lcm_graph.attention.dense.kernel import kernel_attention, refusal
 from lcm_graph.attention.dense.plain import plain_attention
 from lcm_graph.attention.states import AttentionState
@@ -55,11 +56,17 @@ def attend(
             cannot compute this.
     """
     inputs = check_inputs(q, k, v, mask, bias, causal, scale)
+    with torch.autocast(inputs.q.device.type, enabled=False):  # it would narrow logits again
+        return _attend(inputs, backend)
+
+
+def _attend(inputs: Inputs, backend: str | None) -> AttentionState:
     if backend is None:
         if refusal(inputs) is None:
             backend = "kernel"
         else:
-            backend = "plain" if k.size(-2) <= CHUNK or is_transformed() else "chunked"
+            few = inputs.k.size(-2) <= CHUNK
+            backend = "plain" if few or is_transformed() else "chunked"
     if backend == "plain":
         return plain_attention(inputs)
     if backend == "chunked":

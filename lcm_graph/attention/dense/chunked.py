@@ -45,17 +45,21 @@ class _Chunked(torch.autograd.Function):
         rest: Inputs,
         needs_grad: bool,
     ) -> tuple[Tensor, Tensor]:
-        inputs = Inputs(q.detach(), k.detach(), v.detach(), bias, rest.scale, rest.group)
-        state = _fold(inputs)
+        state = _fold(rest._replace(q=q.detach(), k=k.detach(), v=v.detach(), bias=bias))
         if needs_grad:
             ctx.save_for_backward(q, k, v, bias, state.out, state.lse)
-            ctx.scale, ctx.group = rest.scale, rest.group
+            ctx.rest = (rest.scale, rest.group, rest.diagonal)
         return state.out, state.lse
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Any, ...]:
+        with torch.autocast(d_out.device.type, enabled=False):  # as forward
+            return _Chunked._backward(ctx, d_out, d_lse)
+
+    @staticmethod
+    def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Any, ...]:
         q, k, v, bias, out, lse = ctx.saved_tensors
-        inputs = Inputs(q, k, v, bias, ctx.scale, ctx.group)
+        inputs = Inputs(q, k, v, bias, *ctx.rest)
         if is_differentiated_again((d_out, d_lse)):
             return (*_by_autograd(inputs, ctx.needs_input_grad[:4], d_out, d_lse), None, None)
         dtype = inputs.dtype
@@ -123,7 +127,11 @@ def _chunk(inputs: Inputs, at: int) -> tuple[Inputs, slice]:
     bias = inputs.bias
     if bias is not None and bias.size(-1) > 1:
         bias = bias[..., keys]
-    return inputs._replace(k=inputs.k[..., keys, :], v=inputs.v[..., keys, :], bias=bias), keys
+    diagonal = None if inputs.diagonal is None else inputs.diagonal - at
+    part = inputs._replace(
+        k=inputs.k[..., keys, :], v=inputs.v[..., keys, :], bias=bias, diagonal=diagonal
+    )
+    return part, keys
 
 
 def _over_group(inputs: Inputs, tensor: Tensor) -> Tensor:

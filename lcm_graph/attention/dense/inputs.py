@@ -19,11 +19,19 @@ class Inputs(NamedTuple):
     bias: Tensor | None  # broadcasts over [*, N, M]; -inf hides
     scale: float
     group: int  # heads of queries that share a head of keys
+    diagonal: int | None = None  # if not None, query i sees key j up to j - i = diagonal
 
     @property
     def dtype(self) -> torch.dtype:
         """Of logits and states: float32 at least."""
         return count_dtype(self.q.dtype)
+
+    def seen(self) -> Tensor | None:
+        """Bool ``[N, M]``: the keys that are not behind the diagonal; None if there is none."""
+        if self.diagonal is None:
+            return None
+        ones = torch.ones(self.q.size(-2), self.k.size(-2), dtype=torch.bool, device=self.q.device)
+        return ones.tril(self.diagonal)
 
 
 def check_inputs(
@@ -66,25 +74,34 @@ def check_inputs(
                 f"number (got {list(k.shape)} for {list(q.shape)})"
             )
         group = heads // shared
-    logits = (*q.shape[:-1], k.size(-2))
-    added = _added(logits, mask, bias, causal, q)
-    return Inputs(q, k, v, added, q.size(-1) ** -0.5 if scale is None else float(scale), group)
+    added = _added((*q.shape[:-1], k.size(-2)), mask, bias, q)
+    diagonal = k.size(-2) - q.size(-2) if causal else None
+    return Inputs(q, k, v, added, scale_of(q, scale), group, diagonal)
 
 
-def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:
-    """Bool ``[queries, keys]``: the last query sees all keys, the one before it one less, …"""
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+def scale_of(q: Tensor, scale: float | None) -> float:
+    """What logits are multiplied by.
+
+    Raises:
+        ValueError: ``scale`` is a tensor, whose gradient would be lost.
+    """
+    if isinstance(scale, Tensor):
+        raise ValueError(
+            "'scale' must be a number: multiply 'q' by a tensor instead, which has its gradient "
+            f"then (got a Tensor {list(scale.shape)})"
+        )
+    return max(1, q.size(-1)) ** -0.5 if scale is None else float(scale)
 
 
 def _added(
-    logits: tuple[int, ...], mask: Tensor | None, bias: Tensor | None, causal: bool, q: Tensor
+    logits: tuple[int, ...], mask: Tensor | None, bias: Tensor | None, q: Tensor
 ) -> Tensor | None:
     """What is added to logits: the bias, and -inf where a key is hidden."""
     dtype = count_dtype(q.dtype)
     for name, tensor in (("mask", mask), ("bias", bias)):
         if tensor is None:
             continue
-        if (tensor.dtype == torch.bool) != (name == "mask"):
+        if not (tensor.dtype == torch.bool if name == "mask" else tensor.is_floating_point()):
             wanted = "bool, True where a key is seen" if name == "mask" else "floating point"
             raise ValueError(f"'{name}' must be {wanted} (got {tensor.dtype})")
         try:
@@ -95,9 +112,6 @@ def _added(
             raise ValueError(
                 f"'{name}' must broadcast over the logits {list(logits)} (got {list(tensor.shape)})"
             )
-    if causal:
-        seen = causal_mask(logits[-2], logits[-1], q.device)
-        mask = seen if mask is None else mask & seen
     added = None if bias is None else bias.to(dtype)
     if mask is not None:
         blank = torch.zeros((), dtype=dtype, device=q.device) if added is None else added

@@ -38,21 +38,30 @@ def kernel_attention(inputs: Inputs) -> AttentionState:
     assert _kernel is not None
     lead = inputs.q.shape[:-3]
     q, k, v = (
-        tensor.to(inputs.dtype).view(lead.numel(), *tensor.shape[-3:])
+        _adjacent(tensor.to(inputs.dtype)).view(lead.numel(), *tensor.shape[-3:])
         for tensor in (inputs.q, inputs.k, inputs.v)
     )
-    bias = None
-    if inputs.bias is not None:
-        bias = inputs.bias
+    bias = inputs.bias
+    is_causal = inputs.diagonal == 0 and bias is None
+    seen = None if is_causal else inputs.seen()
+    if seen is not None:
+        bias = q.new_zeros(()) if bias is None else bias
+        bias = torch.where(seen, bias, -torch.inf)
+    if bias is not None:
         bias = bias.view(*[1] * (4 - bias.dim()), *bias.shape)
         # A batch or heads of 1 broadcast; queries and keys are spelt out.
         bias = bias.expand(-1, -1, q.size(-2), k.size(-2))
-    out, lse = _kernel(q, k, v, attn_mask=bias, scale=inputs.scale)
+    out, lse = _kernel(q, k, v, is_causal=is_causal, attn_mask=bias, scale=inputs.scale)
     if bias is not None:  # of a query that sees nothing the kernel says that lse is 0
         hidden = (bias == -torch.inf).all(-1)
         lse = lse.masked_fill(hidden, -torch.inf)
         out = out.masked_fill(hidden.unsqueeze(-1), 0)
     return AttentionState(_like(out, inputs), _like(lse, inputs))
+
+
+def _adjacent(tensor: Tensor) -> Tensor:
+    """With features side by side, without which the kernel reads what is not the tensor's."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
 
 
 def _like(tensor: Tensor, inputs: Inputs) -> Tensor:

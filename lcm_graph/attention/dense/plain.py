@@ -33,7 +33,8 @@ def logits_of(inputs: Inputs, q: Tensor, k: Tensor) -> Tensor:
     logits = inputs.scale * (q.to(inputs.dtype) @ k.to(inputs.dtype).mT)
     if inputs.bias is not None:
         logits = logits + shared_bias(inputs)
-    return logits
+    seen = inputs.seen()
+    return logits if seen is None else logits.masked_fill(~seen, -torch.inf)
 
 
 def shared(inputs: Inputs, tensor: Tensor) -> Tensor:

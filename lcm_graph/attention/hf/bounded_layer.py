@@ -13,9 +13,13 @@ class BoundedLayer(DynamicLayer):
     """Keeps the first tokens, the latest, and of the others those with the highest scores.
 
     Tokens score as :meth:`observe` is told, -inf before, so that without it the oldest go first
-    (StreamingLLM). Scores that decay from turn to turn keep their order (see
-    :class:`~lcm_graph.attention.TopMemory`): so SirLLM's memory is this one with the surprisal of
-    tokens. Keys keep the positions that they were turned by.
+    (StreamingLLM). What was taken in last stays until more comes, so that it can be scored: so
+    SirLLM's memory is this one, with the logarithm of tokens' surprisal, less that of a decay (see
+    :func:`lcm_graph.attention.memories.static_scores`). Keys keep the positions that they were
+    turned by.
+
+    Sequences of a batch go along together, of one length and without padding, whose tokens would
+    stay as the first.
 
     Args:
         budget: tokens to keep.
@@ -39,23 +43,35 @@ class BoundedLayer(DynamicLayer):
             )
         self.budget, self.n_sink, self.window = budget, n_sink, window
         self.seen = 0
-        self.scores = torch.empty(0)  # of the tokens kept
+        self.scores = torch.empty(0, dtype=torch.float64)  # of the tokens kept
         self.places = torch.empty(0, dtype=torch.int64)  # in the sequence, of the tokens kept
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Take in tokens ``[B, heads, n, D]``, all of which may look at each other and at what was
-        kept; afterwards ``budget`` of them are."""
+        """Let go of all but ``budget`` tokens, then take in ``[B, heads, n, D]``: all of them are
+        looked at, until the next ones come."""
+        self._evict()
         keys, values = super().update(key_states, value_states, *args, **kwargs)
         n = key_states.size(-2)
         self.scores = torch.cat([self.scores, self.scores.new_full((n,), -torch.inf)])
         self.places = torch.cat([self.places, torch.arange(self.seen, self.seen + n)])
         self.seen += n
-        self._evict()
         return keys, values
 
     def observe(self, scores: Tensor) -> None:
-        """Score the latest tokens, float ``[n]``; those that are gone already are left out."""
-        scores = scores.detach().float().cpu()
+        """Score the latest tokens; those that are gone already are left out.
+
+        Args:
+            scores: float ``[n]``, of the n tokens that were seen last.
+
+        Raises:
+            ValueError: scores are not ``[n]``, are more than there were tokens, or NaN.
+        """
+        scores = scores.detach().double().cpu()
+        if scores.dim() != 1 or len(scores) > self.seen or scores.isnan().any():
+            raise ValueError(
+                f"'scores' must be numbers [n], of at most the {self.seen} tokens seen "
+                f"(got {list(scores.shape)}{', with NaN' if scores.isnan().any() else ''})"
+            )
         first = self.seen - len(scores)
         mine = self.places >= first
         self.scores[mine] = scores[self.places[mine] - first]
@@ -65,7 +81,7 @@ class BoundedLayer(DynamicLayer):
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        kept = len(self.places)
+        kept = min(len(self.places), self.budget)
         return kept + query_length, self.seen - kept
 
     def get_max_length(self) -> int:

@@ -25,6 +25,8 @@ class Context:
         with context.attached(model):
             out = model(question, cache=context.cache())
 
+    ``model.generate`` wants to see the context's ids before the question's, as with any cache.
+
     Args:
         kept: of each layer.
         length: tokens of the context, which positions go on from.
@@ -43,7 +45,8 @@ class Context:
         """Let ``model`` see the context.
 
         Raises:
-            ValueError: see :func:`compress`, or the model has another number of layers.
+            ValueError: see :func:`compress`, the model has another number of layers, or a context
+                attached.
         """
         modules = _attention_modules(model)
         if len(modules) != len(self.kept):
@@ -73,7 +76,7 @@ def compress(
         A :class:`Context`, or a list of them.
 
     Raises:
-        ValueError: the model has another attention, or the context is empty.
+        ValueError: the model has another attention or a context attached, or the context is empty.
     """
     modules = _attention_modules(model)
     if input_ids.dim() != 2 or not input_ids.numel():
@@ -83,7 +86,8 @@ def compress(
         logits = model(input_ids, cache=DynamicCache(), use_cache=True).logits
     surprisal = -logits[:, :-1].float().log_softmax(-1)
     surprisal = surprisal.gather(2, input_ids[:, 1:].unsqueeze(-1)).squeeze(-1)
-    first = surprisal.mean(1, keepdim=True) if surprisal.size(1) else surprisal.new_zeros(1, 1)
+    alone = surprisal.size(1) == 0  # one token, of which nothing was expected
+    first = surprisal.new_zeros(len(surprisal), 1) if alone else surprisal.mean(1, keepdim=True)
     surprisal = torch.cat([first, surprisal], 1)
     each = [policies] if not isinstance(policies, Sequence) else list(policies)
     seen = [note.seen(surprisal) for note in notes]
@@ -144,6 +148,8 @@ class _Behind(DynamicLayer):
 
 @contextmanager
 def _attached(modules: Sequence[nn.Module], readers: Sequence[object]) -> Iterator[None]:
+    if any(hasattr(module, READER) for module in modules):
+        raise ValueError("'model' must have no context attached (got one that has): leave it first")
     for module, reader in zip(modules, readers, strict=True):
         setattr(module, READER, reader)
     try:

@@ -21,6 +21,7 @@ from lcm_graph.attention.selective import (
 )
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.attention.windows import Rope
+from lcm_graph.monoids.base import check_positive
 
 
 class Recorded(NamedTuple):
@@ -86,18 +87,28 @@ class Everything:
 
 
 @dataclass(frozen=True)
-class FirstAndLatest:
+class _Fraction:
+    """Base: a part of a context."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"'fraction' must be from 0 to 1 (got {self.fraction})")
+
+
+@dataclass(frozen=True)
+class FirstAndLatest(_Fraction):
     """The first tokens and the latest: LM-Infinite, StreamingLLM.
 
     Args:
         fraction: of the tokens, the first ones among them.
-        n_sink: first tokens.
+        n_sink: first tokens, which are kept also where a fraction is fewer.
         rope: the model's rotary embedding, if the first tokens are to seem ``limit`` away, as in
             LM-Infinite; as far as they are, if ``None``.
         limit: how far; the number of latest tokens, if ``None``.
     """
 
-    fraction: float
     n_sink: int = 4
     rope: Rope | None = None
     limit: int | None = None
@@ -135,28 +146,28 @@ class _Both:
 
 
 @dataclass(frozen=True)
-class Surprisal:
+class Surprisal(_Fraction):
     """The first tokens, and those that were least to be expected: SirLLM.
 
     Args:
         fraction: of the tokens.
-        n_sink: first tokens, always kept.
+        n_sink: first tokens, which are kept also where a fraction is fewer.
 
     Source: Yao et al., "SirLLM: Streaming Infinite Retentive LLM" (2024), section 3.
     """
 
-    fraction: float
     n_sink: int = 4
 
     def keep(self, seen: Recorded) -> Tokens:
         scores = seen.surprisal.clone()
         scores[:, : self.n_sink] = torch.inf
-        marks = top_tokens(scores.unsqueeze(1), round(self.fraction * scores.size(1)))
+        budget = max(self.n_sink, round(self.fraction * scores.size(1)))
+        marks = top_tokens(scores.unsqueeze(1), budget)
         return Tokens.of(seen, marks.expand(seen.k.shape[:3]))
 
 
 @dataclass(frozen=True)
-class HeadEntropy:
+class HeadEntropy(_Fraction):
     """What the last queries looked at, more of it for heads whose queries spread: UNComp.
 
     Args:
@@ -167,7 +178,6 @@ class HeadEntropy:
     Source: Xiong et al., "UNComp" (2024), section 3; of each layer's heads here, which share keys.
     """
 
-    fraction: float
     pool: int = 5
     ratio: float = 2.0
 
@@ -175,26 +185,32 @@ class HeadEntropy:
         heads, m = seen.k.size(1), seen.k.size(2)
         entropy = matrix_entropy(seen.q.unflatten(1, (heads, -1)).flatten(2, 3)).mean(0)
         total = round(self.fraction * m) * heads
-        budgets = entropy_budgets(entropy, total, ratio=self.ratio).clamp(max=m)
+        budgets = entropy_budgets(entropy, total, ratio=self.ratio, most=m)
         scores = observation_scores(seen.q, seen.k, pool=self.pool, scale=seen.scale)
         return Tokens.of(seen, top_tokens(scores, budgets.to(scores.device)))
 
 
 @dataclass(frozen=True)
-class Clusters:
+class Clusters(_Fraction):
     """Clusters that the queries ask for, looked up by their centroids: Squeezed Attention.
 
-    Unlike the others it keeps all keys, and chooses anew for each block of queries.
+    Unlike the others it keeps all keys, and chooses anew for each query, or each block of them.
 
     Args:
         fraction: of the tokens that queries look at.
         tail: what becomes of the others, see :func:`selective_attention`.
         clusters: see :meth:`KeyIndex.build`.
+        block: queries that choose together, so that later ones have a say in what earlier ones of
+            the block see.
     """
 
-    fraction: float
     tail: str = "summary"
     clusters: float = 0.05
+    block: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("block", self.block)
 
     def keep(self, seen: Recorded) -> Kept:
         if self.clusters not in seen.indices:
@@ -210,6 +226,11 @@ class _Looked:
     policy: Clusters
 
     def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
+        states = [self._block(some) for some in q.split(self.policy.block, dim=2)]
+        out, lse = (torch.cat(parts, dim=2) for parts in zip(*states, strict=True))
+        return AttentionState(out, lse)
+
+    def _block(self, q: Tensor) -> AttentionState:
         scores = centroid_scores(q, self.index)
         kept = top_fraction(scores, self.policy.fraction, self.index.summary.size)
         return selective_attention(q, self.index, clusters=kept, tail=self.policy.tail)

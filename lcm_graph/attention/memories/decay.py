@@ -130,13 +130,19 @@ class StreamMemory:
         first = positions < self.n_sink
         held = self._kept.tokens[0, self._kept.scores[0] > -torch.inf, 0].long()
         new = ~latest & ~first & ~torch.isin(positions, held)
-        lifted = self._places.lift(positions[new].double().unsqueeze(1), static[new])
-        found = self._places.segment(lifted, torch.zeros_like(positions[new]), 1)
-        self._kept = self._places.combine(self._kept, found)
+        self._kept = self._places.combine(self._kept, self._best(positions[new], static[new]))
         held = self._kept.tokens[0, self._kept.scores[0] > -torch.inf, 0].long()
         stays = latest | first | torch.isin(positions, held)
         self._tokens, self._positions = tokens[stays], positions[stays]
         self._scores = static[stays]
+
+    def _best(self, positions: Tensor, scores: Tensor) -> MemoryState:
+        """The state of tokens, made at once: lifted one by one each would have room for all."""
+        order = scores.argsort(descending=True, stable=True)[: self._places.budget]
+        blank = self._places.identity(1, dtype=torch.float64, device=positions.device)
+        blank.scores[0, : len(order)] = scores[order]
+        blank.tokens[0, : len(order), 0] = positions[order].double()
+        return blank
 
     def __len__(self) -> int:
         return self._tokens.size(0)

@@ -15,7 +15,8 @@ from lcm_graph.monoids.base import check_positive
 def phrase_scores(attention: Tensor, weights: Tensor, *, phrase: int = 8) -> Tensor:
     r"""How much a question looks at each token and those around it.
 
-    .. math:: s_j = \sum_r w_r^2 \sum_{|i - j| < p/2} A_{ri}
+    .. math:: s_j = \sum_r w_r^2 \sum_{i = j - \lfloor (p-1)/2 \rfloor}^{j + \lfloor p/2 \rfloor}
+        A_{ri}
 
     Args:
         attention: A, of the question's tokens to the context's, summed over heads, ``[r, n]``.
@@ -39,6 +40,8 @@ def phrase_scores(attention: Tensor, weights: Tensor, *, phrase: int = 8) -> Ten
             f"(got {list(attention.shape)} and {list(weights.shape)})"
         )
     summed = weights.square() @ attention
+    if not len(summed):
+        return summed
     padded = F.pad(summed, ((phrase - 1) // 2, phrase // 2))
     return padded.unfold(0, phrase, 1).sum(1)
 
@@ -55,8 +58,9 @@ def select_segments(scores: Tensor, segments: Tensor, count: int) -> Tensor:
         Bool ``[n]``.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or ``count`` is not positive.
     """
+    check_positive("count", count)
     if scores.dim() != 1 or scores.shape != segments.shape:
         raise ValueError(
             f"'scores' and 'segments' must be [n] (got {list(scores.shape)} and "
@@ -78,7 +82,7 @@ def retrieve(
 
     Args:
         score: scores ``[m]`` of the tokens at positions int64 ``[m]``, as they stand side by side.
-        chunks: positions int64 of the tokens of each chunk.
+        chunks: positions int64 of the tokens of each chunk, no token in two.
         segments: of all tokens, int64 ``[n]``.
         count: tokens whose segments are kept.
         carry: read each chunk behind what was kept so far, as InfiniRetri does: a left fold, whose
@@ -88,8 +92,24 @@ def retrieve(
     Returns:
         Positions that are kept, int64, ascending.
 
+    Raises:
+        ValueError: a chunk has a position that another has, or that there is no segment for.
+
     Source: Ye et al., "InfiniRetri" (2025), section 3, if ``carry``.
     """
+    taken = torch.zeros(len(segments), dtype=torch.bool, device=segments.device)
+
+    def checked(chunk: Tensor) -> Tensor:
+        within = (chunk >= 0) & (chunk < len(segments))
+        if not within.all() or taken[chunk].any() or len(chunk.unique()) < len(chunk):
+            raise ValueError(
+                f"'chunks' must have positions from 0 to {len(segments) - 1}, each once "
+                f"(got {chunk.tolist()[:20]}{' …' if len(chunk) > 20 else ''})"
+            )
+        taken[chunk] = True
+        return chunk
+
+    chunks = map(checked, chunks)
 
     def best(positions: Tensor, scores: Tensor) -> Tensor:
         return positions[select_segments(scores, segments[positions], count)]

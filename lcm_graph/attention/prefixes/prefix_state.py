@@ -115,6 +115,9 @@ class PrefixState(nn.Module):
                 f"'state' must be of the same queries, lse {list(q.shape[:-1])} "
                 f"(got {list(state.lse.shape)})"
             )
+        answers = (*q.shape[:-1], self.products.size(-1))
+        if state.out.shape != answers:
+            raise ValueError(f"'state' must have out {list(answers)} (got {list(state.out.shape)})")
         wide = count_dtype(state.out.dtype)
         mapped = self.feature_map(q.to(wide))
         sums = mapped @ self.products.to(wide)

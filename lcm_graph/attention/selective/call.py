@@ -49,12 +49,14 @@ def selective_attention(
 
     Raises:
         ValueError: neither or both of ``clusters`` and ``tokens`` are given, a shape is another
-            one, or there is no such tail.
+            one, there is no such tail, or ``samples`` is below 1.
     """
     if (clusters is None) == (tokens is None):
         raise ValueError("give either 'clusters' or 'tokens' (got both or neither)")
     if tail not in TAILS:
         raise ValueError(f"'tail' must be one of {', '.join(TAILS)} (got {tail!r})")
+    if samples < 1:
+        raise ValueError(f"'samples' must be at least 1 (got {samples}); take tail 'drop' for none")
     wanted = index.summary.size.shape if tokens is None else index.labels.shape
     marks = clusters if tokens is None else tokens
     assert marks is not None

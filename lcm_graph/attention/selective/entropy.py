@@ -29,7 +29,7 @@ def matrix_entropy(
         Float32 or wider ``[...]``; 0 of vectors that are all alike.
 
     Raises:
-        ValueError: ``rank`` is not from 1 to d, or d is 1.
+        ValueError: ``rank`` is not from 1 to d, d is 1, or ``x`` is not finite.
 
     Source: Xiong et al., "UNComp: Uncertainty-Aware Long-Context Compressor" (2024), section 3.2.
     """
@@ -70,8 +70,12 @@ def covariance_entropy(
 ) -> Tensor:
     """See :func:`matrix_entropy`; of a covariance ``[..., d, d]``."""
     d = covariance.size(-1)
-    if d < 2 or (rank is not None and not 1 <= rank <= d):
+    if d < 2:
+        raise ValueError(f"'x' must have two features at least, whose spread is told (got {d})")
+    if rank is not None and not 1 <= rank <= d:
         raise ValueError(f"'rank' must be from 1 to the number of features, {d} (got {rank})")
+    if not covariance.isfinite().all():
+        raise ValueError("'x' must be finite (its covariance is not)")
     values = torch.linalg.eigvalsh(covariance).flip(-1).clamp(min=0)
     tiny = torch.finfo(values.dtype).tiny
     values = values / values.sum(-1, keepdim=True).clamp_min(tiny)

@@ -69,16 +69,18 @@ def hyper_attention(
     ):  # fmt: skip
         if number < least:
             raise ValueError(f"'{name}' must be at least {least} (got {number})")
-    if q.dim() != 4 or k.dim() != 4 or v.dim() != 4 or q.size(1) % max(1, k.size(1)):
+    fits = q.dim() == k.dim() == v.dim() == 4 and k.shape[:3] == v.shape[:3]
+    if not fits or q.size(-1) != k.size(-1) or q.size(1) % max(1, k.size(1)):
         raise ValueError(
-            "'q', 'k' and 'v' must be [batch, heads, tokens, features], the heads of 'k' a divisor "
-            f"of those of 'q' (got {list(q.shape)}, {list(k.shape)}, {list(v.shape)})"
+            "'q', 'k' and 'v' must be [batch, heads, tokens, features], those of 'k' and 'v' alike "
+            "but for features, and the heads of 'k' a divisor of those of 'q' "
+            f"(got {list(q.shape)}, {list(k.shape)}, {list(v.shape)})"
         )
     if causal and q.size(2) != k.size(2):
         raise ValueError(
             f"causal attention must have as many queries as keys (got {q.size(2)} and {k.size(2)})"
         )
-    times = q.size(1) // k.size(1)
+    times = q.size(1) // max(1, k.size(1))
     if times > 1:
         k, v = k.repeat_interleave(times, 1), v.repeat_interleave(times, 1)
     directions = torch.randn(q.size(3), projections, generator=generator, device=q.device)

@@ -83,8 +83,18 @@ class KeyIndex:
                 "'k' [B, H, M, D] and 'v' [B, H, M, C] must have batch, heads and M in common (got "
                 f"{list(k.shape)} and {list(v.shape)})"
             )
+        if not k.is_floating_point() or v.dtype != k.dtype or v.device != k.device:
+            raise ValueError(
+                "'k' and 'v' must be floating point, of one dtype and device "
+                f"(got {k.dtype} on {k.device} and {v.dtype} on {v.device})"
+            )
         keys = k.size(2)
         if isinstance(partition, Tensor):
+            if partition.shape not in (k.shape[:3], k.shape[2:3]):
+                raise ValueError(
+                    f"'partition' must have labels {list(k.shape[:3])} or {[keys]} "
+                    f"(got {list(partition.shape)})"
+                )
             labels = partition.to(k.device).expand(k.shape[:3])
             if labels.dtype != torch.int64 or (labels < 0).any():
                 raise ValueError("'partition' must be int64 labels from 0 up")

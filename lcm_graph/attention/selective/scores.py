@@ -27,18 +27,29 @@ def centroid_scores(q: Tensor, index: KeyIndex, *, level: int = 0) -> Tensor:
         Float32 or wider ``[B, heads of keys, C]``.
 
     Raises:
-        ValueError: a score is NaN: of queries or keys that have such entries.
+        ValueError: a score is NaN: of queries or keys that have such entries; there is no such
+            level; or queries are not as wide as keys.
 
     Source: Hooper et al., "Squeezed Attention" (2024), equation 2; with the largest logit taken
     from all of them first, so that none overflows.
     """
+    if not 0 <= level < len(index.levels):
+        raise ValueError(f"'level' must be from 0 to {len(index.levels) - 1} (got {level})")
+    if q.size(-1) != index.k.size(-1):
+        raise ValueError(
+            f"'q' must have the {index.k.size(-1)} features of the index's keys "
+            f"(got {list(q.shape)})"
+        )
     summary = index.levels[level].summary
+    if not q.numel():  # nobody asks
+        return torch.zeros_like(summary.size).masked_fill(summary.size == 0, -torch.inf)
     mass = index.monoid.logits(summary, grouped(q, index.k.size(1)), index.scale).log_softmax(-1)
     size = summary.size.unsqueeze(-2)
     share = (mass - torch.where(size > 0, size, 1).log()).exp().mean(-2)
+    share = share.masked_fill(summary.size == 0, -torch.inf)
     if share.isnan().any():
         raise ValueError("'q' and the index's keys must be finite (a score is NaN)")
-    return share.masked_fill(summary.size == 0, -torch.inf)
+    return share
 
 
 def observation_scores(
@@ -63,7 +74,7 @@ def observation_scores(
     if pool < 1 or pool % 2 == 0:
         raise ValueError(f"'pool' must be odd and at least 1 (got {pool})")
     mass = _shares(q, k, scale).sum(-2)
-    return F.avg_pool1d(mass, pool, stride=1, padding=pool // 2)
+    return F.avg_pool1d(mass, pool, stride=1, padding=pool // 2) if mass.numel() else mass
 
 
 def redundancy_scores(
@@ -87,15 +98,17 @@ def redundancy_scores(
     Raises:
         ValueError: there is no such kind.
     """
+    if kind not in REDUNDANCIES:
+        raise ValueError(f"'kind' must be one of {', '.join(REDUNDANCIES)} (got {kind!r})")
+    if not k.numel():
+        return k.new_zeros(k.shape[:-1], dtype=torch.promote_types(k.dtype, torch.float32))
     if kind == "unattended":
         mass = _shares(q, k, scale).sum(-2)
         return 1 - mass / mass.amax(-1, keepdim=True).clamp_min(torch.finfo(mass.dtype).tiny)
-    if kind == "similar":
-        unit = F.normalize(k.float(), dim=-1)
-        cosine = unit @ unit.mT
-        own = torch.eye(k.size(2), dtype=torch.bool, device=k.device)
-        return cosine.masked_fill(own, -1).amax(-1)
-    raise ValueError(f"'kind' must be one of {', '.join(REDUNDANCIES)} (got {kind!r})")
+    unit = F.normalize(k.to(torch.promote_types(k.dtype, torch.float32)), dim=-1)
+    cosine = unit @ unit.mT
+    own = torch.eye(k.size(2), dtype=torch.bool, device=k.device)
+    return cosine.masked_fill(own, -1).amax(-1)
 
 
 def _shares(q: Tensor, k: Tensor, scale: float | None) -> Tensor:

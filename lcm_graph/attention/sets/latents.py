@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lcm_graph.attention.sets.grouped import GroupedAggregation
 from lcm_graph.attention.sets.seed_attention import SeedAttention
-from lcm_graph.attention.sets.set_attention import SetAttention, reset_all
+from lcm_graph.attention.sets.set_attention import SetAttention, check_blocks, reset_all
 from lcm_graph.attention.sets.slot_encoding import SlotEncoding
 from lcm_graph.monoids import Monoid
 
@@ -20,7 +20,9 @@ class _Latents(GroupedAggregation):
         super().__init__(monoid, cached)
         assert monoid.channels is not None
         self.count, self.concat = count, concat
-        self.blocks = nn.ModuleList(SetAttention(monoid.channels, heads) for _ in range(blocks))
+        self.blocks = nn.ModuleList(
+            SetAttention(monoid.channels, heads) for _ in range(check_blocks("num_blocks", blocks))
+        )
 
     @property
     def out_channels(self) -> int | None:

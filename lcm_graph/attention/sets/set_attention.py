@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from lcm_graph.aggregators.base import check_features
 from lcm_graph.attention.sets.block import AttentionBlock
 from lcm_graph.attention.sets.groups import Groups, groups_of
 from lcm_graph.attention.sets.seed_attention import check_heads
@@ -18,6 +19,8 @@ from lcm_graph.reduce.plan import make_plan
 
 class OnSets(nn.Module):
     """Base: ``[n, channels]`` to ``[n, channels]``, set by set."""
+
+    channels: int
 
     def on_groups(self, x: Tensor, groups: Groups) -> Tensor:
         """Elements ``[n, channels]`` in the order of ``groups.rows``."""
@@ -54,8 +57,12 @@ class OnSets(nn.Module):
             ``[n, channels]``.
 
         Raises:
-            ValueError: see :func:`~lcm_graph.reduce.segment_reduce`.
+            ValueError: ``x`` has another shape or is not floating point; see also
+                :func:`~lcm_graph.reduce.segment_reduce`.
         """
+        if x.dim() != 2:
+            raise ValueError(f"'x' must be [n, {self.channels}] (got {list(x.shape)})")
+        check_features(x, self.channels, type(self).__name__)
         return self.on_plan(x, make_plan(x.size(0), index, ptr, dim_size, x.device))
 
 
@@ -81,7 +88,8 @@ class SetAttention(OnSets):
         self, channels: int, heads: int = 1, layer_norm: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        check_heads(check_positive("channels", channels), heads)
+        self.channels = check_positive("channels", channels)
+        check_heads(channels, heads)
         self.mab = AttentionBlock(channels, heads, layer_norm, dropout)
 
     def on_groups(self, x: Tensor, groups: Groups) -> Tensor:
@@ -128,7 +136,8 @@ class InducedSetAttention(OnSets):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_heads(check_positive("channels", channels), heads)
+        self.channels = check_positive("channels", channels)
+        check_heads(channels, heads)
         points = check_positive("num_induced_points", num_induced_points)
         self.ind = nn.Parameter(torch.empty(1, points, channels))
         self.mab1 = AttentionBlock(channels, heads, layer_norm, dropout)
@@ -159,6 +168,13 @@ class InducedSetAttention(OnSets):
         nn.init.xavier_uniform_(self.ind)
         self.mab1.reset_parameters()
         self.mab2.reset_parameters()
+
+
+def check_blocks(name: str, count: int) -> int:
+    """Returns ``count``; ValueError if it is no number of blocks."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise ValueError(f"'{name}' must be an integer from 0 up (got {count!r})")
+    return count
 
 
 def reset_all(*modules: Iterable[nn.Module]) -> None:

@@ -11,6 +11,7 @@ from lcm_graph.attention.sets.set_attention import (
     InducedSetAttention,
     OnSets,
     SetAttention,
+    check_blocks,
     reset_all,
 )
 from lcm_graph.reduce import FoldPlan, segment_reduce
@@ -64,10 +65,11 @@ class SetTransformerAggregation(FoldAggregation):
             SetAttention(channels, heads, layer_norm, dropout)
             if num_induced_points is None
             else InducedSetAttention(channels, num_induced_points, heads, layer_norm, dropout)
-            for _ in range(num_encoder_blocks)
+            for _ in range(check_blocks("num_encoder_blocks", num_encoder_blocks))
         )
         self.decoders = nn.ModuleList(
-            SetAttention(channels, heads, layer_norm, dropout) for _ in range(num_decoder_blocks)
+            SetAttention(channels, heads, layer_norm, dropout)
+            for _ in range(check_blocks("num_decoder_blocks", num_decoder_blocks))
         )
 
     @property

@@ -81,6 +81,7 @@ class ClusterSummary(Monoid):
         if values is None:
             self._check_elements(x)
             x, values = x.tensor_split([self.key_channels], dim=1)
+        self._check_floating(x)
         n = x.size(0) if x.dim() else 0
         if x.shape != (n, self.key_channels) or values.shape != (n, self.value_channels):
             raise ValueError(

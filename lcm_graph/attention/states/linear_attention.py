@@ -63,6 +63,7 @@ class LinearAttention(Monoid):
         if values is None:
             self._check_elements(x)
             x, values = x.tensor_split([self.features], dim=1)
+        self._check_floating(x)
         n = x.size(0) if x.dim() else 0
         if x.shape != (n, self.features) or values.shape != (n, self.value_channels):
             raise ValueError(

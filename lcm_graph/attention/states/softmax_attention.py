@@ -72,6 +72,7 @@ class SoftmaxAttention(Monoid):
             self._check_elements(x)
             logits, x = x.tensor_split([self.queries], dim=1)
             logits = logits.unflatten(1, self.shape) if self.shape else logits.squeeze(1)
+        self._check_floating(x)
         n = x.size(0) if x.dim() else 0
         alike, each = (n, self.value_channels), (n, *self.shape, self.value_channels)
         if tuple(x.shape) not in (alike, each) or tuple(logits.shape) != (n, *self.shape):
@@ -121,7 +122,7 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
     nothing.
 
     Args:
-        first: of any leading shape; its dtypes are those of the result.
+        first: of any leading shape; the result's ``out`` has its dtype, ``lse`` the widest of all.
         others: of the same shape, up to broadcasting.
     """
     if not others:
@@ -148,7 +149,7 @@ def reweigh(state: AttentionState, log_weight: Tensor | float) -> AttentionState
 
     Args:
         state: of any leading shape.
-        log_weight: broadcasts over ``state.lse``; -inf leaves the keys out.
+        log_weight: broadcasts over ``state.lse``; -inf leaves the keys out, if ``out`` is finite.
     """
     return AttentionState(state.out, state.lse + log_weight)
 

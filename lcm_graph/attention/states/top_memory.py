@@ -59,6 +59,7 @@ class TopMemory(Monoid):
         if scores is None:
             self._check_elements(x)
             scores, x = x[:, 0], x[:, 1:]
+        self._check_floating(x)
         n = x.size(0) if x.dim() else 0
         if x.shape != (n, self.token_channels) or scores.shape != (n,):
             raise ValueError(

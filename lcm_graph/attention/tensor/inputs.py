@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from lcm_graph.attention.dense.inputs import scale_of
 from lcm_graph.attention.states import AttentionState
 from lcm_graph.monoids.base import check_positive
 from lcm_graph.monoids.mean import count_dtype
@@ -97,7 +98,7 @@ def check_inputs(
         _laid_out(q),
         tuple(_per_query_head(f"k[{number}]", q, one) for number, one in enumerate(k)),
         tuple(_per_query_head(f"v[{number}]", q, one) for number, one in enumerate(v)),
-        q.size(-1) ** -0.5 if scale is None else float(scale),
+        scale_of(q, scale),
         _widths([one.size(-2) for one in k], window, causal),
     )
 

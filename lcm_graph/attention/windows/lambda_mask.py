@@ -47,8 +47,8 @@ def lambda_attention(
         ``out [B, H, N, C]`` and ``lse [B, H, N]``, float32 or wider.
 
     Raises:
-        ValueError: ``window`` is below 1, ``n_global`` or ``distance_limit`` negative, or there are
-            more queries than keys.
+        ValueError: ``window`` is below 1, ``n_global`` or ``distance_limit`` negative, there are
+            more queries than keys, or a shape is another one.
 
     Source: Han et al., "LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language
     Models" (2024), section 4 and their code.
@@ -64,13 +64,24 @@ def lambda_attention(
             "'q' [B, H, N, D] must be the last of as many tokens as 'k' [B, heads, M, D] has (got "
             f"{list(q.shape)} and {list(k.shape)})"
         )
+    if v.shape[:3] != k.shape[:3]:
+        raise ValueError(
+            "'v' must be [B, heads, M, C], with the first three of 'k' "
+            f"(got {list(v.shape)} and {list(k.shape)})"
+        )
     n, m = q.size(2), k.size(2)
     if positions is None:
         positions = torch.arange(m, device=k.device)
+    elif positions.shape != (m,) or positions.dtype != torch.int64:
+        raise ValueError(
+            f"'positions' must be int64 {[m]}, of all keys "
+            f"(got {positions.dtype} {list(positions.shape)})"
+        )
     first = slice(0, min(n_global, m))
     local_q = q if rope is None else rope(q, positions[m - n :])
-    local_k = k if rope is None else rope(k, positions)
-    near = _banded(local_q, local_k, v, window, scale)
+    latest = slice(max(0, m - n - (window - 1)), m)
+    local_k = k[:, :, latest] if rope is None else rope(k[:, :, latest], positions[latest])
+    near = _banded(local_q, local_k, v[:, :, latest], window, scale)
     far_q = q if rope is None else rope(q, torch.full((), limit))
     place = torch.arange(m - n, m, device=q.device).unsqueeze(1)
     outside = place - torch.arange(first.stop, device=q.device) >= window

@@ -13,7 +13,7 @@ from torch import Tensor
 from lcm_graph.attention import AttentionState, attend, merge
 from lcm_graph.attention.dense import BACKENDS, call, chunked
 from lcm_graph.attention.dense.chunked import chunked_attention
-from lcm_graph.attention.dense.inputs import Inputs, causal_mask
+from lcm_graph.attention.dense.inputs import Inputs
 from lcm_graph.attention.dense.kernel import kernel_attention
 from lcm_graph.attention.dense.plain import plain_attention
 from tests.references import error
@@ -76,7 +76,8 @@ def as_bias(arguments: dict[str, Tensor | bool], n: int, m: int) -> Tensor:
     if "mask" in arguments:
         added = added.masked_fill(~torch.as_tensor(arguments["mask"]), -math.inf)
     if "causal" in arguments:
-        added = added.masked_fill(~causal_mask(n, m, added.device), -math.inf)
+        sees = torch.arange(m) <= torch.arange(n).unsqueeze(1) + m - n
+        added = added.masked_fill(~sees, -math.inf)
     return added
 
 
@@ -213,6 +214,62 @@ def test_second_derivatives(backend: str) -> None:
     assert torch.autograd.gradgradcheck(lambda k: state(q.detach(), k, v.detach(), bias), (k,))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("which", ["q", "k", "v"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_strides(backend: str, which: str, dtype: torch.dtype) -> None:
+    """Transposed, expanded, stepped: the kernel reads features as if they lay side by side."""
+    clean = dict(zip("qkv", tensors((2, 4), 5, 7, 8, 8, 1, dtype), strict=True))
+    one = clean[which]
+    strided = {
+        "transposed": one.mT.contiguous().mT,
+        "expanded": one[..., :1].expand(one.shape),
+        "stepped": one.repeat_interleave(2, -1)[..., ::2],
+        "tokens": one.repeat_interleave(2, -2)[..., ::2, :],
+        "heads last": one.transpose(1, 2).contiguous().transpose(1, 2),
+    }
+    for name, other in strided.items():
+        given = {**clean, which: other}
+        found = attend(given["q"], given["k"], given["v"], backend=backend)
+        wide = {n: t.to(found.out.dtype) for n, t in {**clean, which: other.clone()}.items()}
+        expected = reference(**wide)
+        assert error(found.out, expected.out) <= TOLERANCE[dtype], name
+        assert error(found.lse, expected.lse) <= TOLERANCE[dtype], name
+
+
+@pytest.mark.parametrize("m", [3, 17])  # one chunk, and several
+def test_autocast_does_not_narrow(m: int) -> None:
+    q, k, v = (t.requires_grad_() for t in tensors((2, 4), 6, m, 8, 8, 1, torch.float32))
+    expected = attend(q, k, v)
+    cotangent = torch.randn_like(expected.out)
+    wanted = torch.autograd.grad((expected.out * cotangent).sum(), (q, k, v))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(q, k, v)
+    grads = torch.autograd.grad((found.out * cotangent).sum(), (q, k, v))
+    assert torch.equal(found.out, expected.out) and torch.equal(found.lse, expected.lse)
+    assert all(map(torch.equal, grads, wanted))
+
+
+def test_causal_attention_keeps_no_table() -> None:
+    """What is saved for the backward pass is inputs and answers, not who sees whom."""
+    q, k, v = (t.requires_grad_() for t in tensors((1,), 40, 40, 4, 4, 1, torch.float32))
+    sizes: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        attend(q, k, v, causal=True)
+    assert sizes and max(sizes) < 40 * 40
+
+
+def test_no_features() -> None:
+    """All keys are alike then."""
+    q, k, v = tensors((2,), 3, 5, 0, 4, 1, torch.float32)
+    assert error(attend(q, k, v).out, v.mean(1, keepdim=True).expand(2, 3, 4)) <= 1e-6
+
+
 def test_functional_transforms() -> None:
     """Which look into all operations, whatever the number of keys."""
     q, k, v = tensors((3, 2), 4, 7, 2, 2, 1, torch.float64)
@@ -262,6 +319,8 @@ Q, K, V = torch.ones(1, 4, 3, 2), torch.ones(1, 2, 5, 2), torch.ones(1, 2, 5, 2)
         ((Q.expand(2, 4, 3, 2), K, V), "must have the batch of 'q'"),
         ((Q, K, V, {"mask": torch.ones(3, 5)}), "'mask' must be bool"),
         ((Q, K, V, {"bias": torch.ones(3, 5, dtype=torch.bool)}), "'bias' must be floating point"),
+        ((Q, K, V, {"bias": torch.ones(3, 5).long()}), "'bias' must be floating point"),
+        ((Q, K, V, {"scale": torch.ones(())}), r"'scale' must be a number.*got a Tensor \[\]"),
         ((Q, K, V, {"mask": torch.ones(3, 4, dtype=torch.bool)}), r"broadcast .*\[1, 4, 3, 5\]"),
         ((Q, K, V, {"bias": torch.ones(2, 1, 4, 3, 5)}), "'bias' must broadcast"),
         ((Q, K, V, {"backend": "flash"}), "'backend' must be one of plain, chunked, kernel"),

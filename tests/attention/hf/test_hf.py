@@ -80,7 +80,7 @@ FULL: dict[str, Policy] = {
     "everything": Everything(),
     "first and latest": FirstAndLatest(1.0),
     "surprisal": Surprisal(1.0),
-    "head entropy": HeadEntropy(1.0, ratio=1.0),
+    "head entropy": HeadEntropy(1.0),
     "clusters": Clusters(1.0, clusters=0.2),
     "clusters, dropped": Clusters(1.0, tail="drop", clusters=0.2),
 }
@@ -188,32 +188,78 @@ def test_a_bounded_cache_evicts() -> None:
     for token in ids.split(1, dim=1):
         logits = model(token, cache=cache).logits
     layer = cache.layers[0]
-    assert layer.places.tolist() == [0, 1, *range(22, 30)] and layer.keys.shape[-2] == 10
+    assert layer.places.tolist() == [0, 1, *range(21, 30)] and layer.keys.shape[-2] == 11
     assert cache.get_seq_length() == 30 and logits.isfinite().all()
 
 
 @torch.no_grad()
-def test_a_bounded_cache_keeps_what_scores() -> None:
+@pytest.mark.parametrize("chunk", [1, 5, 20])
+@pytest.mark.parametrize("window", [0, 3])
+def test_a_bounded_cache_keeps_what_scores(window: int, chunk: int) -> None:
     """The highest of all scores so far, whatever the order in which they came."""
-    model, ids = llama("sdpa"), tokens(60, batch=1)
+    model, ids = llama("sdpa"), tokens(61, batch=1)
     scores = torch.rand(60, generator=torch.Generator().manual_seed(0))
-    cache = bounded_cache(LAYERS, 12, n_sink=2, window=3)
-    for some in range(0, 60, 1):
-        model(ids[:, some : some + 1], cache=cache)
+    cache = bounded_cache(LAYERS, 12, n_sink=2, window=window)
+    for some in range(0, 60, chunk):
+        model(ids[:, some : some + chunk], cache=cache)
         for layer in cache.layers:
-            layer.observe(scores[some : some + 1])
-    others = torch.arange(2, 57)
-    best = others[scores[2:57].argsort(descending=True)[:7]]
-    assert set(cache.layers[1].places.tolist()) >= {0, 1, 57, 58, 59}
-    # A token's score is known after it was taken in: the last to leave the window may be kept.
-    kept = set(cache.layers[1].places.tolist()) - {0, 1, 57, 58, 59}
-    assert len(kept & set(best.tolist())) >= 6
+            layer.observe(scores[some : some + chunk])
+    model(ids[:, 60:], cache=cache)
+    others = torch.arange(2, 60 - window)
+    best = others[scores[others].argsort(descending=True)[: 10 - window]].tolist()
+    assert cache.layers[1].places.tolist() == [0, 1, *sorted(best), *range(60 - window, 61)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tail", ["drop", "summary"])
+def test_clusters_do_not_look_ahead(tail: str) -> None:
+    """What a token sees does not depend on those after it, in one call or one by one."""
+    model, ids, more = llama("lcm_graph"), tokens(40, batch=1), tokens(6, batch=1)
+    policy = Clusters(0.3, tail=tail, clusters=0.2)
+    found = continued(model, ids, more, policy)
+    other = continued(
+        model, ids, torch.cat([more[:, :5], (more[:, 5:] + 1) % VOCABULARY], 1), policy
+    )
+    assert torch.equal(found[:, :5], other[:, :5])
+    together = continued(model, ids, more, Clusters(0.3, tail=tail, clusters=0.2, block=6))
+    assert together.isfinite().all() and error(together, found) >= 1e-5
+
+
+@torch.no_grad()
+def test_a_context_of_one_token() -> None:
+    ids, more = tokens(1), tokens(4)
+    expected = llama("sdpa")(torch.cat([ids, more], 1)).logits[:, 1:]
+    assert error(continued(llama("lcm_graph"), ids, more, Everything()), expected) <= 1e-5
+
+
+def test_the_first_tokens_are_kept_whatever_the_fraction() -> None:
+    ids = tokens(40, batch=1)
+    for policy in (Surprisal(0.05), FirstAndLatest(0.05), Surprisal(0.0)):
+        near = continued(llama("lcm_graph"), ids, tokens(3, batch=1), policy)
+        expected = dropped(llama("sdpa"), ids, tokens(3, batch=1), torch.arange(40) < 4)
+        assert error(near, expected) <= 1e-5
+
+
+def test_one_context_at_a_time() -> None:
+    model, ids = llama("lcm_graph"), tokens(9)
+    context = compress(model, ids, Everything())
+    with context.attached(model):
+        before = model(ids, cache=context.cache()).logits
+        with pytest.raises(ValueError, match="no context attached"):
+            compress(model, ids, Everything())
+        with pytest.raises(ValueError, match="no context attached"), context.attached(model):
+            pass
+        assert torch.equal(model(ids, cache=context.cache()).logits, before)
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: bounded_cache(1, 4, n_sink=4), "'budget' must be above"),
+        (lambda: bounded_cache(1, 9).layers[0].observe(torch.ones(2)), "at most the 0 tokens seen"),
+        (lambda: Surprisal(-1.0), r"'fraction' must be from 0 to 1 \(got -1.0\)"),
+        (lambda: HeadEntropy(5.0), r"'fraction' must be from 0 to 1 \(got 5.0\)"),
+        (lambda: Clusters(0.5, block=0), "'block' must be"),
         (lambda: compress(llama("sdpa"), tokens(3), Everything()), "attn_implementation='lcm_gr"),
         (lambda: compress(torch.nn.ReLU(), tokens(3), Everything()), "got 'ReLU'"),
         (lambda: compress(llama("lcm_graph"), tokens(3)[0], Everything()), "'input_ids' must be"),

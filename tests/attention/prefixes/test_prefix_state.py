@@ -147,6 +147,12 @@ def test_a_taylor_prefix_comes_near_its_tokens_and_an_elu_prefix_does_not():
             r"'q' must be \[B, 3, N, 4\] \(got \[2, 2, 5, 4\]\)",
         ),
         (
+            lambda: PrefixState(H, D, 3)(
+                torch.ones(B, H, N, D), AttentionState(torch.ones(B, H, N, 1), torch.ones(B, H, N))
+            ),
+            r"'state' must have out \[2, 3, 5, 3\] \(got \[2, 3, 5, 1\]\)",
+        ),
+        (
             lambda: PrefixState(H, D)(
                 torch.ones(B, H, N, D), AttentionState(torch.ones(B, H, 1, D), torch.ones(B, H, 1))
             ),

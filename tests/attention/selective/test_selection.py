@@ -165,7 +165,7 @@ def test_one_threshold_for_all_heads() -> None:
     kept = sum(
         int(size[score > threshold].sum()) for score, size in zip(scores, sizes, strict=True)
     )
-    assert abs(kept / total - 0.3) <= 9 / total
+    assert 0.3 * total <= kept <= 0.3 * total + 9
     assert global_threshold(scores, sizes, 1.0) == -math.inf
     assert global_threshold(scores, sizes, 0.0) == math.inf
 
@@ -326,6 +326,48 @@ def test_entropy_budgets_keep_the_total(values: list[float], total: int, ratio: 
     assert int(budgets.sum()) == total and (budgets >= 0).all()
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9), st.integers(0, 200), st.integers(0, 30))
+def test_entropy_budgets_hand_on_what_a_head_cannot_have(
+    values: list[float], total: int, most: int
+) -> None:
+    budgets = entropy_budgets(torch.tensor(values), total, most=most)
+    assert int(budgets.sum()) == min(total, most * len(values)) and (budgets <= most).all()
+    free = entropy_budgets(torch.tensor(values), total)
+    assert (budgets >= torch.minimum(free, torch.tensor(most))).all()
+
+
+def test_a_threshold_between_the_clusters_kept_and_the_others() -> None:
+    """The cluster that reaches the fraction is kept, and what scores alike, and no others."""
+
+    def kept(scores: list[float], sizes: list[int], fraction: float) -> list[bool]:
+        score, size = torch.tensor(scores), torch.tensor(sizes)
+        return (score > global_threshold([score], [size], fraction)).tolist()
+
+    assert kept([0.9, 0.001], [1, 99], 0.02) == [True, True]
+    assert kept([0.9, 0.001], [1, 99], 0.01) == [True, False]
+    assert kept([0.9, 0.5, 0.1], [2, 2, 6], 0.3) == [True, True, False]
+    assert kept([0.1] * 10, [1] * 10, 0.5) == [True] * 10
+    assert kept([0.2, 0.1, 0.1, 0.05], [1, 1, 1, 1], 0.5) == [True, True, True, False]
+
+
+def test_nobody_asks_or_nothing_is_there() -> None:
+    k = torch.randn(1, 2, 9, D)
+    index = KeyIndex.build(k, k, clusters=3)
+    assert centroid_scores(k[:, :, :0], index).shape == (1, 2, 3)
+    empty = KeyIndex.build(k[:, :, :0], k[:, :, :0], partition="blocks")
+    assert (centroid_scores(k, empty) == -math.inf).all()
+    assert observation_scores(k, k[:, :, :0]).shape == (1, 2, 0)
+    for kind in ("unattended", "similar"):
+        assert redundancy_scores(k, k[:, :, :0], kind=kind).shape == (1, 2, 0)
+    assert hyper_attention(k, k[:, :, :0], k[:, :, :0], block_size=4).lse.eq(-math.inf).all()
+    assert entropy_budgets(torch.rand(0), 5).tolist() == []
+
+
+def test_sizes_are_counted_exactly_beside_narrow_scores() -> None:
+    scores = torch.arange(2001).flip(0).bfloat16().view(1, 1, -1)
+    assert int(top_fraction(scores, 1.0).sum()) == 2001
+
+
 def test_heads_of_planted_ranks_get_their_budgets() -> None:
     """The two heads whose queries spread over more directions get twice as much."""
     low = torch.randn(2, 300, 1) @ torch.randn(2, 1, D)
@@ -391,6 +433,21 @@ def test_calibrated_budgets_hold_for_others() -> None:
         (lambda k: top_fraction(torch.rand(1, 1, 3), 1.5), "'fraction' must be from 0 to 1"),
         (lambda k: entropy_budgets(torch.rand(3), -1), "'total' must not be negative"),
         (lambda k: BlockBudget(block=6), "'block' must be a power of two"),
+        (lambda k: entropy_budgets(torch.rand(3), 1, ratio=math.nan), "'ratio' at least 1"),
+        (lambda k: entropy_budgets(torch.rand(3), 1, most=-1), "'most' must not be negative"),
+        (lambda k: matrix_entropy(torch.randn(5, 1)), r"'x' must have two features.*\(got 1\)"),
+        (lambda k: matrix_entropy(torch.full((5, 2), math.nan)), "'x' must be finite"),
+        (lambda k: hyper_attention(k, k, torch.cat([k, k], 2)), "'k' and 'v' alike"),
+        (lambda k: centroid_scores(k[..., :3], KeyIndex.build(k, k)), "'q' must have the 8"),
+        (lambda k: centroid_scores(k, KeyIndex.build(k, k), level=1), "from 0 to 0 .got 1"),
+        (lambda k: KeyIndex.build(k, k.double()), "of one dtype and device"),
+        (lambda k: KeyIndex.build(k, k, partition=torch.zeros(4).long()), r"labels \[1, 2, 9\]"),
+        (
+            lambda k: selective_attention(
+                k, KeyIndex.build(k, k), tokens=torch.ones(1, 2, 9).bool(), samples=0
+            ),
+            "'samples' must be at least 1",
+        ),
         (lambda k: hyper_attention(k, k, k, block_size=0), "'block_size' must be at least 1"),
         (lambda k: hyper_attention(k, k[:, :, :3], k[:, :, :3], causal=True), "as many queries"),
         (lambda k: hyper_attention(k[:, :1], k, k), "the heads of 'k' a divisor"),

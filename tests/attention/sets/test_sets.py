@@ -241,6 +241,12 @@ def test_memory_is_linear() -> None:
         (lambda: InducedSetAttention(C, 0), "'num_induced_points' must be"),
         (lambda: SetAttention(C, heads=5), "'heads' must be a divisor"),
         (lambda: PMAAggregation(C)(torch.ones(3, 4)), "takes elements of 8 features"),
+        (lambda: SetAttention(C)(torch.ones(3, 4)), "takes elements of 8 features"),
+        (lambda: SetAttention(C)(torch.ones(C)), r"'x' must be \[n, 8\] \(got \[8\]\)"),
+        (lambda: InducedSetAttention(C, 2)(torch.ones(3, C).long()), "floating-point elements"),
+        (lambda: SlotAggregation(C, num_blocks=-1), "'num_blocks' must be an integer from 0 up"),
+        (lambda: SetTransformerAggregation(C, num_encoder_blocks=-1), "'num_encoder_blocks'"),
+        (lambda: SetTransformerAggregation(C, num_decoder_blocks=-2), "'num_decoder_blocks'"),
     ],
 )
 def test_bad_input(call: Callable[[], object], says: str) -> None:
