@@ -32,6 +32,7 @@ from lcm_graph.training import (
     fit_and_test,
 )
 
+FEW = 2000  # packages, to see that it runs
 SPLIT_SEED = 0  # which sources are trained on and tested, the same in all runs
 
 
@@ -63,17 +64,28 @@ def both_ways(data: Data) -> Data:
 
 
 def prepare(
-    task: str, root: str, aggr: str, seed: int, hidden: int, layers: int, parts: int
+    task: str, root: str, aggr: str, seed: int, hidden: int, layers: int, parts: int, few: bool
 ) -> tuple[nn.Module, Task, float]:
     """A model, what it is to learn, and how often the commonest class is right."""
     if task == "files":
         sets = load_debian_files(root)
+        if few:
+            ptr = sets.ptr[: FEW + 1]
+            sets = sets._replace(
+                ptr=ptr,
+                tokens=sets.tokens[: int(ptr[-1])],
+                y=sets.y[:FEW],
+                source=sets.source[:FEW],
+            )
         torch.manual_seed(seed)
         classifier = TokenSetClassifier(aggr, sets.num_tokens, sets.num_classes, hidden)
         chosen = split_sets(sets)
         learned = TokenSetTask(sets, chosen, batch_size=256)
         return classifier, learned, commonest(sets.y, chosen)
-    data = both_ways(load_debian_dependencies(root))
+    data = load_debian_dependencies(root)
+    if few:
+        data = data.subgraph(torch.arange(min(FEW, data.num_nodes)))
+    data = both_ways(data)
     labelled = (data.y >= 0).nonzero().flatten()
     chosen = {name: labelled[part] for name, part in split(data.source[labelled]).items()}
     torch.manual_seed(seed)
@@ -105,9 +117,10 @@ def train(
     layers: int,
     parts: int,
     lr: float,
+    few: bool = False,
 ) -> dict[str, Any]:
     """One run: accuracy at the best validation epoch."""
-    model, learned, constant = prepare(task, root, aggr, seed, hidden, layers, parts)
+    model, learned, constant = prepare(task, root, aggr, seed, hidden, layers, parts, few)
     found = fit_and_test(model, learned, epochs=epochs, lr=lr, seed=seed, device=device)
     return found | {"commonest": constant}
 
@@ -125,10 +138,11 @@ def main() -> None:
     if args.smoke:
         args.runs, args.epochs, args.hidden, args.layers = 1, 1, 4, 1
     names = ("task", "root", "hidden", "layers", "parts", "lr")
+    settings = {name: getattr(args, name) for name in names}
     compare(
         train,
         args,
-        {name: getattr(args, name) for name in names},
+        settings | ({"few": True} if args.smoke else {}),
         COLUMNS | {"commonest": lambda result: result["commonest"]},
         name=f"debian-{args.task}",
     )

@@ -24,13 +24,18 @@ from lcm_graph.training import (
 )
 
 
+def of_fold(graphs: list[Data], fold: int) -> list[Data]:
+    """Those of one fold."""
+    return [graph for graph in graphs if graph.fold == fold]
+
+
 def split_fold(graphs: list[Data], fold: int) -> dict[str, list[Data]]:
     """Fold ``fold`` to test, the one after it to choose by, the others to learn from."""
     valid = (fold + 1) % FOLDS
     return {
         "train": [graph for graph in graphs if graph.fold not in (fold, valid)],
-        "valid": [graph for graph in graphs if graph.fold == valid],
-        "test": [graph for graph in graphs if graph.fold == fold],
+        "valid": of_fold(graphs, valid),
+        "test": of_fold(graphs, fold),
     }
 
 
@@ -45,9 +50,12 @@ def train(
     layers: int,
     batch_size: int,
     lr: float,
+    few: bool = False,
 ) -> dict[str, Any]:
     """One fold: accuracy at the best validation epoch."""
     graphs = load_tu_graphs(dataset, root)
+    if few:  # some of each fold
+        graphs = [graph for fold in range(FOLDS) for graph in of_fold(graphs, fold)[:8]]
     split = split_fold(graphs, seed % FOLDS)
     torch.manual_seed(seed)
     classes = 1 + max(int(graph.y) for graph in graphs)
@@ -69,10 +77,11 @@ def main() -> None:
     if args.smoke:
         args.runs, args.epochs, args.hidden, args.layers = 1, 1, 4, 1
     names = ("dataset", "root", "hidden", "layers", "batch_size", "lr")
+    settings = {name: getattr(args, name) for name in names}
     compare(
         train,
         args,
-        {name: getattr(args, name) for name in names},
+        settings | ({"few": True} if args.smoke else {}),
         COLUMNS,
         name=f"readouts-{args.dataset}",
     )

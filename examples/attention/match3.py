@@ -200,7 +200,9 @@ def train(
 
 def main() -> None:
     """Compare forms of attention over seeds."""
-    parser = argparse.ArgumentParser(description="Tensor attention on tasks of three tokens")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--runs", type=int, default=3, help="runs, with seeds 0, 1, …")

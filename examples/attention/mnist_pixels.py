@@ -107,7 +107,7 @@ def main() -> None:
         aggr=[*POOLINGS, "sum", "lcm"],
         runs=3,
         epochs=10,
-        known=[*POOLINGS, *AGGREGATIONS],
+        known=[*POOLINGS, *(name for name in AGGREGATIONS if name not in POOLINGS)],
     )
     parser.add_argument("--root", required=True, help="folder of MNIST's files")
     parser.add_argument("--pictures", type=int, default=6000, help="training pictures")

@@ -1,4 +1,10 @@
-"""Attention as a fold: states of queries, keys and tokens that merge."""
+"""Attention as a fold: states of queries, keys and tokens that merge.
+
+``attend`` and ``merge``, the monoids of attention, and ``tensor_attention`` are here. In rooms of
+their own: ``sets`` (Set Transformers, Perceivers, slots, as aggregators), ``selective`` (a part of
+the keys, the rest summarised or sampled), ``windows`` (the first and the latest keys), ``memories``
+(what is kept of a stream), ``prefixes`` (prefixes as states) and ``hf`` (language models).
+"""
 
 from lcm_graph.attention.dense import attend as attend
 from lcm_graph.attention.states import AttentionState as AttentionState

@@ -16,6 +16,11 @@ T = TypeVar("T")
 def check_monoid_type(monoid: object) -> None:
     """TypeError if ``monoid`` is none."""
     if not isinstance(monoid, Monoid):
+        if isinstance(getattr(monoid, "monoid", None), Monoid):
+            raise TypeError(
+                "'monoid' must be a Monoid: give this aggregator's, aggr.monoid (got "
+                f"{type(monoid).__name__})"
+            )
         got = "a Tensor" if isinstance(monoid, Tensor) else repr(monoid)
         raise TypeError(f"'monoid' must be a Monoid, e.g. Sum(64), and comes first (got {got})")
 

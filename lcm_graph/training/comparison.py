@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -93,12 +94,15 @@ def compare(
         Aggregation -> results, seed by seed; ``{"failed": message}`` of one that failed.
 
     Raises:
-        SystemExit: an option is out of range, or a run in ``--out`` was made with other settings.
+        SystemExit: an option is out of range, a run in ``--out`` was made with other settings, data
+            are missing or damaged, or ``function`` raised another ValueError.
     """
     for option in ("runs", "epochs", "jobs"):
         if getattr(args, option) < 1:
             raise SystemExit(f"--{option} must be at least 1 (got {getattr(args, option)})")
     out = getattr(args, "out", Path("out", f"{name}-smoke" if args.smoke else name))
+    if args.smoke and not hasattr(args, "out"):  # to see that it runs, not that it has run
+        shutil.rmtree(out, ignore_errors=True)
     common = {"epochs": args.epochs, "device": args.device, **settings}
     runs = {
         f"{aggr}--{seed}": {"aggr": aggr, "seed": seed, **common}
@@ -117,7 +121,7 @@ def compare(
     try:
         tried = partial(_tried, function)
         done = run_missing(tried, runs, out / "runs", jobs=args.jobs, describe=described)
-    except ValueError as error:
+    except (OSError, ValueError) as error:  # no such data, a damaged file, other settings
         raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
     finally:
         torch.set_num_threads(threads)

@@ -49,6 +49,8 @@ def _check_decay(decay: float) -> float:
 class StreamMemory:
     r"""The first tokens of a stream, its latest, and of those between what scores highest.
 
+    Gradients reach the latest turn's tokens; what was kept before is a constant.
+
     Each call of :meth:`append` is a turn. With ``decay`` a score counts less with every turn that
     follows: SirLLM's memory, if scores are tokens' surprisal.
 
@@ -106,8 +108,13 @@ class StreamMemory:
             scores: not negative, ``[n]``: how much each is worth keeping.
 
         Raises:
-            ValueError: a shape is another one, or a score is negative or NaN.
+            ValueError: a shape or dtype is another one, or a score is negative or NaN.
         """
+        if self.turn and (tokens.dtype, tokens.device) != (self._tokens.dtype, self._tokens.device):
+            raise ValueError(
+                f"'tokens' must be {self._tokens.dtype} on {self._tokens.device} as before "
+                f"(got {tokens.dtype} on {tokens.device})"
+            )
         if tokens.dim() != 2 or tokens.size(1) != self.channels or scores.shape != tokens.shape[:1]:
             raise ValueError(
                 f"'tokens' must be [n, {self.channels}] and 'scores' [n] "
@@ -121,7 +128,7 @@ class StreamMemory:
             self._scores = self._scores.to(static)
             self._kept = self._places.identity(1, dtype=torch.float64, device=tokens.device)
         assert self._kept is not None
-        tokens = torch.cat([self._tokens, tokens])
+        tokens = torch.cat([self._tokens.detach(), tokens])
         positions = torch.cat([self._positions, positions])
         static = torch.cat([self._scores, static])
         self.seen, self.turn = self.seen + count, self.turn + 1

@@ -31,6 +31,7 @@ def fold_left(
         size: of a state (default: ``len``).
 
     Raises:
+        TypeError: a state has no ``size``, such as one that ``step`` forgot to return.
         ValueError: a state is larger than ``budget``; the message tells after which chunk.
 
     Source: the harness of MEM1 (Zhou et al. 2025), where all but a state is erased after each
@@ -39,7 +40,13 @@ def fold_left(
     measure: Callable[[State], float] = len if size is None else size  # type: ignore[assignment]
 
     def check(state: State, where: str) -> State:
-        found = measure(state)
+        try:
+            found = measure(state)
+        except TypeError as error:
+            raise TypeError(
+                f"the state {where} has no size ({error}); give 'size', and let 'step' return the "
+                f"next state (got {type(state).__name__})"
+            ) from error
         if not found <= budget:
             raise ValueError(
                 f"'budget' is {budget}, but the state {where} has size {found}; let 'step' forget, "

@@ -84,7 +84,7 @@ def retrieve(
         score: scores ``[m]`` of the tokens at positions int64 ``[m]``, as they stand side by side.
         chunks: positions int64 of the tokens of each chunk, no token in two.
         segments: of all tokens, int64 ``[n]``.
-        count: tokens whose segments are kept.
+        count: tokens whose segments are kept: of as many segments at most, but whole ones.
         carry: read each chunk behind what was kept so far, as InfiniRetri does: a left fold, whose
             answer depends on where chunks are cut and how they follow. Otherwise each is read by
             itself, and of all scores the highest count: the order does not matter.
@@ -93,13 +93,20 @@ def retrieve(
         Positions that are kept, int64, ascending.
 
     Raises:
-        ValueError: a chunk has a position that another has, or that there is no segment for.
+        TypeError: a chunk is not int64 ``[m]``.
+        ValueError: a chunk has a position that another has, or that there is no segment for; scores
+            are not one for each position, or NaN.
 
     Source: Ye et al., "InfiniRetri" (2025), section 3, if ``carry``.
     """
     taken = torch.zeros(len(segments), dtype=torch.bool, device=segments.device)
 
     def checked(chunk: Tensor) -> Tensor:
+        if not isinstance(chunk, Tensor) or chunk.dtype != torch.int64 or chunk.dim() != 1:
+            raise TypeError(
+                "'chunks' must have the positions of each chunk's tokens, int64 [m], as "
+                f"torch.arange(n).split(m) has (got {chunk!r})"
+            )
         within = (chunk >= 0) & (chunk < len(segments))
         if not within.all() or taken[chunk].any() or len(chunk.unique()) < len(chunk):
             raise ValueError(
@@ -111,6 +118,15 @@ def retrieve(
 
     chunks = map(checked, chunks)
 
+    def scored(positions: Tensor) -> Tensor:
+        scores = score(positions)
+        if scores.shape != positions.shape or scores.isnan().any():
+            raise ValueError(
+                f"'score' must give a number for each of the {len(positions)} positions "
+                f"(got {list(scores.shape)}{', with NaN' if scores.isnan().any() else ''})"
+            )
+        return scores
+
     def best(positions: Tensor, scores: Tensor) -> Tensor:
         return positions[select_segments(scores, segments[positions], count)]
 
@@ -119,11 +135,11 @@ def retrieve(
 
         def step(kept: Tensor, chunk: Tensor) -> Tensor:
             positions = torch.cat([kept, chunk])
-            return best(positions, score(positions))
+            return best(positions, scored(positions))
 
         return fold_left(step, chunks, empty, float("inf")).sort().values
 
-    each = [(chunk, score(chunk)) for chunk in chunks]
+    each = [(chunk, scored(chunk)) for chunk in chunks]
     if not each:
         return torch.empty(0, dtype=torch.long, device=segments.device)
     positions = torch.cat([chunk for chunk, _ in each])

@@ -104,8 +104,14 @@ class PrefixState(nn.Module):
             The same shapes.
 
         Raises:
+            TypeError: ``state`` is none.
             ValueError: a shape is another one.
         """
+        if not isinstance(state, AttentionState):
+            raise TypeError(
+                "'state' must be an AttentionState, such as attend(q, k, v) "
+                f"(got {type(state).__name__})"
+            )
         if q.dim() != 4 or q.size(1) != self.heads or q.size(-1) != self.channels:
             raise ValueError(
                 f"'q' must be [B, {self.heads}, N, {self.channels}] (got {list(q.shape)})"

@@ -16,16 +16,22 @@ def top_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -
         scores: ``[B, H, C]``, of clusters, or of tokens; -inf is never marked.
         fraction: of the tokens, from 0 to 1, to the nearest whole token. Clusters are kept whole:
             the one that reaches the fraction is the last.
-        sizes: tokens of each cluster, ``[B, H, C]`` (default: 1 each).
+        sizes: tokens of each cluster, ``[B, H, C]``, such as ``index.summary.size`` (default: 1
+            each, for scores of tokens).
 
     Returns:
         Bool ``[B, H, C]``.
 
     Raises:
-        ValueError: ``fraction`` is not from 0 to 1.
+        ValueError: ``fraction`` is not from 0 to 1, or ``sizes`` have another shape.
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"'fraction' must be from 0 to 1 (got {fraction})")
+    if sizes is not None and sizes.shape != scores.shape:
+        raise ValueError(
+            f"'sizes' must have the shape of 'scores', {list(scores.shape)} "
+            f"(got {list(sizes.shape)})"
+        )
     ones = torch.ones((), dtype=torch.float64, device=scores.device)
     sizes = ones.expand_as(scores) if sizes is None else sizes.double()
     order = scores.argsort(dim=-1, descending=True, stable=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lcm_graph.attention.dense import attend
 from lcm_graph.attention.selective.heads import grouped, ungrouped
-from lcm_graph.attention.selective.key_index import KeyIndex, summarize
+from lcm_graph.attention.selective.key_index import KeyIndex, check_asked, summarize
 from lcm_graph.attention.states import AttentionState, ClusterState, merge
 from lcm_graph.monoids.mean import count_dtype
 from lcm_graph.monoids.state import map_state
@@ -48,9 +48,12 @@ def selective_attention(
         keys and values; what was chosen is a constant.
 
     Raises:
-        ValueError: neither or both of ``clusters`` and ``tokens`` are given, a shape is another
-            one, there is no such tail, or ``samples`` is below 1.
+        TypeError: ``index`` is none.
+        ValueError: ``q`` does not go with the index's keys, neither or both of ``clusters`` and
+            ``tokens`` are given, a shape is another one, there is no such tail, or ``samples`` is
+            below 1.
     """
+    check_asked(q, index)
     if (clusters is None) == (tokens is None):
         raise ValueError("give either 'clusters' or 'tokens' (got both or neither)")
     if tail not in TAILS:

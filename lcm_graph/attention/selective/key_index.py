@@ -138,6 +138,26 @@ class KeyIndex:
         return f"KeyIndex(keys={list(self.k.shape)}, clusters={sizes}, order={self.monoid.order})"
 
 
+def check_asked(q: Tensor, index: object) -> None:
+    """Refuse queries that do not go with an index's keys, and what is no index.
+
+    Raises:
+        TypeError: ``index`` is none.
+        ValueError: batch, features, dtype or heads of ``q`` differ.
+    """
+    if not isinstance(index, KeyIndex):
+        raise TypeError(
+            f"'index' must be a KeyIndex, such as KeyIndex.build(k, v) (got {type(index).__name__})"
+        )
+    batch, heads, _, features = index.k.shape
+    fits = q.dim() == 4 and (q.size(0), q.size(3)) == (batch, features)
+    if not fits or q.size(1) % heads:
+        raise ValueError(
+            f"'q' must be [{batch}, a multiple of {heads}, N, {features}] as the index's keys are "
+            f"(got {list(q.shape)})"
+        )
+
+
 def summarize(monoid: ClusterSummary, states: ClusterState, labels: Tensor) -> ClusterState:
     """Fold tokens, or clusters, ``[B * H * M]`` by ``labels [B, H, M]`` -> ``[B, H, C]``."""
     batch, heads, _ = labels.shape

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcm_graph.attention.selective.heads import grouped
-from lcm_graph.attention.selective.key_index import KeyIndex
+from lcm_graph.attention.selective.key_index import KeyIndex, check_asked
 
 REDUNDANCIES = ("unattended", "similar")
 
@@ -27,19 +27,16 @@ def centroid_scores(q: Tensor, index: KeyIndex, *, level: int = 0) -> Tensor:
         Float32 or wider ``[B, heads of keys, C]``.
 
     Raises:
+        TypeError: ``index`` is none.
         ValueError: a score is NaN: of queries or keys that have such entries; there is no such
-            level; or queries are not as wide as keys.
+            level; or queries do not go with keys.
 
     Source: Hooper et al., "Squeezed Attention" (2024), equation 2; with the largest logit taken
     from all of them first, so that none overflows.
     """
+    check_asked(q, index)
     if not 0 <= level < len(index.levels):
         raise ValueError(f"'level' must be from 0 to {len(index.levels) - 1} (got {level})")
-    if q.size(-1) != index.k.size(-1):
-        raise ValueError(
-            f"'q' must have the {index.k.size(-1)} features of the index's keys "
-            f"(got {list(q.shape)})"
-        )
     summary = index.levels[level].summary
     if not q.numel():  # nobody asks
         return torch.zeros_like(summary.size).masked_fill(summary.size == 0, -torch.inf)

@@ -18,6 +18,11 @@ class AttentionBlock(MultiheadAttentionBlock):
     Source: Lee et al., "Set Transformer" (2019), equations 6 and 7, as in PyG.
     """
 
+    def __init__(self, channels: int, heads: int, layer_norm: bool, dropout: float) -> None:
+        if not 0 <= dropout < 1:
+            raise ValueError(f"'dropout' must be from 0 to below 1 (got {dropout})")
+        super().__init__(channels, heads, layer_norm, dropout)
+
     def reset_parameters(self) -> None:
         """Draw the parameters anew, the output's among them, which PyG leaves as they are."""
         super().reset_parameters()

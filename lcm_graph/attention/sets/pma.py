@@ -9,7 +9,10 @@ from lcm_graph.attention.sets.seed_attention import SeedAttention
 class PMAAggregation(GroupedAggregation):
     """Learned seeds attend to each set: :class:`SeedAttention` as an aggregator.
 
-    Linear in the number of elements, exact when sets come in chunks.
+    Linear in the number of elements, and exact when sets come in chunks::
+
+        chunks = Accumulator(aggr.monoid)  # update(x, index) with each chunk
+        aggr.finish(chunks.result())  # what aggr gives to all of them at once
 
     Args:
         channels: of elements.

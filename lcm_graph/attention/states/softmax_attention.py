@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ class AttentionState(NamedTuple):
 
     out: Tensor  # [*, channels]: Σ softmax(logits) · values
     lse: Tensor  # [*], float32 or wider: log Σ exp(logits), natural logarithm; -inf without keys
+
+    def __add__(self, other: object) -> NoReturn:
+        """TypeError: a pair's own would put two pairs beside each other."""
+        raise TypeError("states are not added but merged: merge(state, other)")
 
 
 class SoftmaxAttention(Monoid):
@@ -119,12 +123,23 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
     """One state of what the same queries have gathered of disjoint sets of keys.
 
     Differentiable in values and in ``lse``. States without any key (``lse`` of -inf) change
-    nothing.
+    nothing. Of a list of states: ``merge(*states)``.
 
     Args:
         first: of any leading shape; the result's ``out`` has its dtype, ``lse`` the widest of all.
         others: of the same shape, up to broadcasting.
+
+    Raises:
+        TypeError: an argument is no state, such as a list of them.
+        ValueError: their shapes do not go together.
     """
+    for state in (first, *others):
+        if not isinstance(state, AttentionState):
+            raise TypeError(
+                "'merge' takes states one by one, of a list of them merge(*states) "
+                f"(got {type(state).__name__})"
+            )
+        _check_shapes(first, state)
     if not others:
         return first
     shift = first.lse
@@ -139,6 +154,17 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
         weighted = weighted + share.unsqueeze(-1) * state.out
     assert isinstance(total, Tensor) and isinstance(weighted, Tensor)
     return _normalized(weighted, total, shift, first.out.dtype)
+
+
+def _check_shapes(first: AttentionState, other: AttentionState) -> None:
+    for mine, theirs in zip(first, other, strict=True):
+        try:
+            torch.broadcast_shapes(mine.shape, theirs.shape)
+        except RuntimeError as error:
+            raise ValueError(
+                "states must be of the same queries and of values of one width (got out "
+                f"{list(first.out.shape)} and {list(other.out.shape)})"
+            ) from error
 
 
 def reweigh(state: AttentionState, log_weight: Tensor | float) -> AttentionState:

@@ -57,7 +57,7 @@ def count_monomials(channels: int, degree: int) -> int:
     if count > MOST:
         raise ValueError(
             f"'degree' {degree} makes {count:,} products of {channels} features, and {MOST:,} are "
-            "the most; take a lower degree, fewer features, or method 'exact'"
+            "the most; take a lower degree or fewer features, or do without monomials"
         )
     return count
 

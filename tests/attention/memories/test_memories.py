@@ -238,6 +238,38 @@ def test_scores_of_their_own_make_the_order_irrelevant_and_company_does_not():
     assert first != second
 
 
+@pytest.mark.parametrize("carry", [True, False])
+@pytest.mark.parametrize(
+    ("score", "chunks", "error", "message"),
+    [
+        (lambda p: p * torch.nan, [PLACES], ValueError, "for each of the 9 positions.*with NaN"),
+        (lambda p: p[:2].float(), [PLACES], ValueError, r"of the 9 positions \(got \[2\]\)"),
+        (torch.ones(9).__getitem__, [7, 2], TypeError, r"torch.arange\(n\).split\(m\).*got 7"),
+        (torch.ones(9).__getitem__, PLACES, TypeError, r"int64 \[m\].*got tensor\(0\)"),
+        (torch.ones(9).__getitem__, [PLACES.float()], TypeError, "int64"),
+    ],
+)
+def test_scores_and_chunks_that_are_none(carry, score, chunks, error, message):
+    with pytest.raises(error, match=message):
+        retrieve(score, chunks, PLACES, 1, carry=carry)
+
+
+def test_a_memory_keeps_no_graph():
+    """But that of the latest turn, through which gradients flow."""
+    memory, encode = StreamMemory(2, 8, n_sink=1), torch.nn.Linear(3, 2)
+    for turn in range(20):
+        x = torch.randn(2, 3, requires_grad=True)
+        memory.append(encode(x), torch.full((2,), 1.0 + turn))
+    depth, node = 0, memory.tokens.grad_fn
+    while node is not None and node.next_functions:
+        depth, node = depth + 1, node.next_functions[-1][0]
+    assert depth < 8
+    memory.tokens.sum().backward()
+    assert x.grad is not None and (x.grad != 0).any()
+    with pytest.raises(ValueError, match=r"torch.float32 on cpu as before \(got torch.float64"):
+        memory.append(torch.ones(1, 2).double(), torch.ones(1))
+
+
 def test_fold_left():
     assert fold_left(lambda s, c: s + c, ["b", "c"], "a", 3) == "abc"
     assert fold_left(lambda s, c: s + c, [], "a", 1) == "a"
@@ -253,5 +285,7 @@ def test_fold_left():
     assert seen == ["bc", "d"]
     with pytest.raises(ValueError, match="the state 'init' has size 5"):
         fold_left(lambda s, c: s, [], "abcde", 3)
+    with pytest.raises(TypeError, match=r"after chunk 0 has no size .*\(got NoneType\)"):
+        fold_left(lambda s, c: None, ["b"], "a", 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="size nan"):
         fold_left(lambda s, c: s, [], 1.0, 3, size=lambda s: math.nan)

@@ -143,7 +143,9 @@ def test_a_taylor_prefix_comes_near_its_tokens_and_an_elu_prefix_does_not():
         (lambda: PrefixState(1, 64, features="taylor", degree=6), "are the most"),
         (lambda: PrefixState(H, D).fill(torch.ones(H, 2, D), torch.ones(H, 3, D)), r"\[3, 3, 4\]"),
         (
-            lambda: PrefixState(H, D)(torch.ones(B, 2, N, D), None),
+            lambda: PrefixState(H, D)(
+                torch.ones(B, 2, N, D), AttentionState(torch.ones(B, 2, N, D), torch.ones(B, 2, N))
+            ),
             r"'q' must be \[B, 3, N, 4\] \(got \[2, 2, 5, 4\]\)",
         ),
         (
@@ -163,3 +165,8 @@ def test_a_taylor_prefix_comes_near_its_tokens_and_an_elu_prefix_does_not():
 def test_mistakes(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_tensor_is_no_state():
+    with pytest.raises(TypeError, match=r"such as attend\(q, k, v\) \(got Tensor\)"):
+        PrefixState(H, D)(torch.ones(B, H, N, D), torch.ones(B, H, N, D))

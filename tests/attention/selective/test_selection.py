@@ -438,8 +438,15 @@ def test_calibrated_budgets_hold_for_others() -> None:
         (lambda k: matrix_entropy(torch.randn(5, 1)), r"'x' must have two features.*\(got 1\)"),
         (lambda k: matrix_entropy(torch.full((5, 2), math.nan)), "'x' must be finite"),
         (lambda k: hyper_attention(k, k, torch.cat([k, k], 2)), "'k' and 'v' alike"),
-        (lambda k: centroid_scores(k[..., :3], KeyIndex.build(k, k)), "'q' must have the 8"),
+        (lambda k: centroid_scores(k[..., :3], KeyIndex.build(k, k)), "multiple of 2, N, 8.*9, 3"),
         (lambda k: centroid_scores(k, KeyIndex.build(k, k), level=1), "from 0 to 0 .got 1"),
+        (
+            lambda k: selective_attention(
+                torch.cat([k, k]), KeyIndex.build(k, k), tokens=torch.ones(1, 2, 9).bool()
+            ),
+            r"'q' must be \[1, a multiple of 2, N, 8\] .*\(got \[2, 2, 9, 8\]\)",
+        ),
+        (lambda k: top_fraction(k[..., 0], 0.5, torch.ones(3)), r"'sizes' must have the shape"),
         (lambda k: KeyIndex.build(k, k.double()), "of one dtype and device"),
         (lambda k: KeyIndex.build(k, k, partition=torch.zeros(4).long()), r"labels \[1, 2, 9\]"),
         (
@@ -459,6 +466,13 @@ def test_bad_input(call: object, says: str) -> None:
         call(torch.randn(1, 2, 9, D))
 
 
+def test_keys_are_no_index() -> None:
+    k = torch.randn(1, 2, 9, D)
+    for call in (centroid_scores, selective_attention):
+        with pytest.raises(TypeError, match=r"such as KeyIndex.build\(k, v\) \(got Tensor\)"):
+            call(k, k)  # type: ignore[arg-type]
+
+
 def test_bad_selections() -> None:
     k = torch.randn(1, 2, 9, D)
     index = KeyIndex.build(k, k, clusters=3)
@@ -472,5 +486,5 @@ def test_bad_selections() -> None:
     ):
         with pytest.raises(ValueError, match=says):
             selective_attention(k, index, **keywords)
-    with pytest.raises(ValueError, match="a multiple of 2 heads"):
+    with pytest.raises(ValueError, match="a multiple of 2"):
         selective_attention(k[:, :1], index, tokens=fine)

@@ -231,3 +231,14 @@ def test_bad_input(call: object, says: str) -> None:
     assert callable(call)
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_states_are_merged_one_by_one() -> None:
+    state = AttentionState(torch.ones(2, 3), torch.zeros(2))
+    for others in ([[state, state]], [state, tuple(state)]):
+        with pytest.raises(TypeError, match=r"merge\(\*states\) \(got (list|tuple)\)"):
+            merge(*others)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"merge\(state, other\)"):
+        state + state
+    with pytest.raises(ValueError, match=r"out \[2, 3\] and \[4, 3\]"):
+        merge(state, AttentionState(torch.ones(4, 3), torch.zeros(4)))
