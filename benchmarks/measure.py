@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ import torch_geometric
 
 import lcm_graph
 from lcm_graph.training import peak_memory
+from lcm_graph.training.report import commit
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -89,7 +89,7 @@ def environment(command: str) -> dict[str, Any]:
     """Versions, hardware, commit and command."""
     return {
         "command": command,
-        "commit": _commit(),
+        "commit": commit(leaving_out="benchmarks/results"),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -117,34 +117,6 @@ def print_table(header: list[str], rows: list[list[str]]) -> None:
         cells = [row[0].ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
-
-
-def _commit() -> str:
-    """The commit, ``-dirty`` where tracked files were changed since; ``unknown`` outside git.
-
-    Results do not count: one benchmark writes them before the next one runs.
-    """
-    try:
-        commit = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git(
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--",
-            ":/",
-            ":(top,exclude)benchmarks/results",
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit}-dirty" if changed else commit
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", *arguments]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
 
 
 def _processor() -> str:

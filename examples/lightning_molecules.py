@@ -70,6 +70,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder (default: in out/lightning, of its own)")
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
+    molecules = load_molecules(args.dataset, args.root)
+    if not molecules.is_regression:
+        parser.error(f"--dataset must be one of regression (got {args.dataset})")
     out = args.out or Path("out/lightning", f"{args.dataset}-{args.aggr}{'-smoke' * args.smoke}")
     hidden, layers = (8, 1) if args.smoke else (64, 3)
 

@@ -88,11 +88,14 @@ def fit(
 
     Raises:
         ValueError: an argument is out of range.
-        FloatingPointError: the loss or the validation metric is NaN or infinite.
+        FloatingPointError: the loss or the validation metric is NaN or infinite, or the norm of
+            gradients that are to be clipped.
         CheckpointError: the checkpoint cannot be written or read, or belongs to other settings.
     """
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1 (got {epochs})")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ValueError(f"clip_norm must be above 0, or None (got {clip_norm})")
     if seed < 0:
         raise ValueError(f"seed must not be negative (got {seed})")
     if schedule not in SCHEDULES:
@@ -181,7 +184,12 @@ class _Run:
                 )
             loss.backward()
             if self.settings["clip_norm"] is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
+                norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings["clip_norm"])
+                if not math.isfinite(norm):
+                    raise FloatingPointError(
+                        f"the gradient's norm is {norm.item()} at epoch {number}, batch {step}; "
+                        "lower lr"
+                    )
             self.optimizer.step()
             if self.scheduler is not None:
                 self.scheduler.step()

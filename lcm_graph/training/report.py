@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -46,8 +47,36 @@ def format_table(headers: Sequence[str | int], rows: Sequence[Sequence[Any]]) ->
     return table
 
 
+def commit(*, leaving_out: str = "docs") -> str:
+    """The library's commit, ``-dirty`` where tracked files were changed since; ``unknown`` outside
+    git.
+
+    Args:
+        leaving_out: folder whose changes do not count: where results are written, of which one is
+            there before the next.
+    """
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if not git("ls-files", "--", Path(__file__).name):  # of a repository that is not ours
+            return "unknown"
+        found = git("rev-parse", "--short=12", "HEAD")
+        changed = git(
+            "status", "--porcelain", "--untracked-files=no", "--", ":/",
+            f":(top,exclude){leaving_out}",
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{found}-dirty" if changed else found
+
+
 def environment() -> dict[str, Any]:
-    """What a result depends on besides its settings: versions and hardware."""
+    """What a result depends on besides its settings: versions, commit and hardware."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -61,7 +90,7 @@ def environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-    return {"versions": versions, "hardware": hardware}
+    return {"versions": versions, "commit": commit(), "hardware": hardware}
 
 
 def write_results(

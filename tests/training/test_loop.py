@@ -1,5 +1,6 @@
 """The training loop: learning, exact resumption, and refusals."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -292,3 +293,31 @@ def test_a_regularisation_loss_that_is_not_finite():
 def test_quiet_when_not_a_terminal(capfd):
     run(progress=True)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, -1.0, math.nan])
+def test_a_norm_that_clips_nothing(clip_norm):
+    with pytest.raises(ValueError, match="clip_norm must be above 0, or None"):
+        fit(nn.Linear(1, 1), Wild(), epochs=1, clip_norm=clip_norm)
+
+
+class Wild:
+    """One step, whose loss is a number and whose gradient is none."""
+
+    maximize, steps_per_epoch = True, 1
+
+    def train_batches(self, generator):
+        return [torch.zeros(1, 1)]
+
+    def loss(self, model, batch):
+        return (model(batch) - model.bias).abs().sqrt().sum()  # at 0, where the slope is infinite
+
+    def evaluate(self, model, split):
+        return 1.0
+
+
+def test_a_gradient_that_is_no_number_does_not_reach_the_weights():
+    model = nn.Linear(1, 1)
+    with pytest.raises(FloatingPointError, match="gradient's norm is nan at epoch 1, batch 1"):
+        fit(model, Wild(), epochs=1, clip_norm=1.0, progress=False)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -13,7 +13,7 @@ def test_what_is_written_is_read(tmp_path):
     write_run(tmp_path / "one.json", SETTINGS, {"test": 0.5})
     run = read_run(tmp_path / "one.json", SETTINGS)
     assert run is not None and run[:2] == (SETTINGS, {"test": 0.5})
-    assert run.environment.keys() == {"versions", "hardware"}
+    assert run.environment.keys() == {"versions", "commit", "hardware"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "other"}'])

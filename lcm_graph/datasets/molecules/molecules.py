@@ -257,6 +257,13 @@ def _check_counts(dataset: Any, split: dict[str, Tensor]) -> None:
             f"the split lists {listed.numel()} graphs up to index {int(listed.max())}, but there "
             f"are {num_graphs} graphs"
         )
+    values, counts = listed.unique(return_counts=True)
+    if len(values) != num_graphs or int(values.min()) < 0:
+        twice = int(values[counts.argmax()])
+        both = [name for name, indices in split.items() if (indices == twice).any()]
+        raise ValueError(
+            f"the split must list each graph once, but graph {twice} is in {' and '.join(both)}"
+        )
 
 
 def _explained(

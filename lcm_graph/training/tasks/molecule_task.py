@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.loader import DataLoader
 
 from lcm_graph.datasets import Molecules
-from lcm_graph.training.tasks.parts import device_of, known_split
+from lcm_graph.training.tasks.parts import device_of, digest, known_split
 
 _EVAL_BATCH_SIZE = 512
 
@@ -40,6 +40,11 @@ class MoleculeTask:
         if molecules.is_regression:
             self.mean = targets.nanmean(0)
             self.std = (targets - self.mean).square().nanmean(0).sqrt().clamp(min=1e-6)
+            known = ~targets.isnan().all(0)  # a task without a label in training stays as it is
+            self.mean, self.std = (
+                torch.where(known, found, blank)
+                for found, blank in ((self.mean, 0.0), (self.std, 1.0))
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -77,10 +82,14 @@ class MoleculeTask:
             truth.append(batch.y.float())
             predicted.append(model(batch.to(device)).cpu() * self.std + self.mean)
         model.train(was_training)
-        return self.molecules.score(torch.cat(truth), torch.cat(predicted))
+        try:
+            return self.molecules.score(torch.cat(truth), torch.cat(predicted))
+        except RuntimeError as error:  # OGB's, of labels of one class alone
+            raise ValueError(f"split {split!r} of {self.molecules}: {error}") from error
 
     def __repr__(self) -> str:
+        data = digest([self.molecules.dataset._data, *self.molecules.split.values()])
         return (
             f"{type(self).__name__}({self.molecules}, batch_size={self.batch_size}, "
-            f"absolute={self.absolute})"
+            f"absolute={self.absolute}, data={data})"
         )

@@ -18,8 +18,8 @@ _EVAL_BATCH_SIZE = 256
 class MultitaskTask:
     """Predict three labels of each node and three of each graph.
 
-    Labels are divided by the largest of their kind in the training set. The loss is the mean of the
-    six squared errors; the metric is the mean of the six log₁₀ of them.
+    Labels are divided by the largest of their kind in the training set, if that is above 0. The
+    loss is the mean of the six squared errors; the metric is the mean of the six log₁₀ of them.
 
     Args:
         graphs: split -> graphs, see :func:`lcm_graph.datasets.multitask_graphs`; ``"train"`` and
@@ -43,8 +43,8 @@ class MultitaskTask:
         self.graphs = {split: _by_size(listed) for split, listed in graphs.items()}
         self.batch_size = batch_size
         train = graphs["train"]
-        self.node_scale = torch.stack([graph.y.amax(0) for graph in train]).amax(0)
-        self.graph_scale = torch.cat([graph.graph_y for graph in train]).amax(0)
+        self.node_scale = _scale([graph.y for graph in train])
+        self.graph_scale = _scale([graph.graph_y for graph in train])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -127,6 +127,12 @@ class MultitaskTask:
 
 LABELS = (*NODE_LABELS, *GRAPH_LABELS)
 """What :meth:`MultitaskTask.errors` tells of, in this order."""
+
+
+def _scale(labels: Sequence[Tensor]) -> Tensor:
+    """The largest of each kind; 1 of a kind that is 0 or less throughout."""
+    largest = torch.cat(list(labels)).amax(0)
+    return torch.where(largest > 0, largest, 1)
 
 
 def _by_size(graphs: Sequence[Data]) -> dict[int, list[Data]]:

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from lcm_graph.training.tasks.parts import checked_split, device_of, digest, known_split
+from lcm_graph.training.tasks.parts import (
+    checked_classes,
+    checked_split,
+    device_of,
+    digest,
+    known_split,
+)
 
 
 class NodeTask:
@@ -26,7 +32,8 @@ class NodeTask:
         parts: parts of an epoch, one training step each.
 
     Raises:
-        ValueError: ``parts`` is below 1, or a split is missing, empty or not disjoint from another.
+        ValueError: ``parts`` is below 1, a split is missing, empty or not disjoint from another, or
+            ``y`` is no class of each node in it.
     """
 
     maximize = True
@@ -35,6 +42,7 @@ class NodeTask:
         if parts < 1:
             raise ValueError(f"parts must be at least 1 (got {parts})")
         self.split, self.parts = checked_split(split, int(data.num_nodes), "nodes"), parts
+        checked_classes(data.y, int(data.num_nodes), self.split)
         self.data = data.clone()
         self.data.node_id = torch.arange(int(data.num_nodes))
         self.data.is_train = torch.zeros(int(data.num_nodes), dtype=torch.bool)

@@ -43,6 +43,22 @@ def checked_split(split: Mapping[str, Tensor], count: int, what: str) -> dict[st
     return dict(split)
 
 
+def checked_classes(y: Tensor, count: int, split: Mapping[str, Tensor]) -> None:
+    """Refuse labels that are not int64 ``[count]``, or negative where a split asks for them.
+
+    Raises:
+        ValueError: they are so.
+    """
+    if y.dtype != torch.int64 or y.shape != (count,):
+        raise ValueError(f"y must be int64 {[count]} (got {y.dtype} {list(y.shape)})")
+    for name, indices in split.items():
+        if (y[indices.to(y.device)] < 0).any():
+            raise ValueError(
+                f"y must be a class, from 0 up, for all of split[{name!r}]; leave out those that "
+                f"have none (got {int(y[indices.to(y.device)].min())})"
+            )
+
+
 def digest(things: Iterable[Any]) -> str:
     """Eight digits that differ if the numbers do: what tells a task's data from other data.
 

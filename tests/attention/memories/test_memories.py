@@ -286,6 +286,6 @@ def test_fold_left():
     with pytest.raises(ValueError, match="the state 'init' has size 5"):
         fold_left(lambda s, c: s, [], "abcde", 3)
     with pytest.raises(TypeError, match=r"after chunk 0 has no size .*\(got NoneType\)"):
-        fold_left(lambda s, c: None, ["b"], "a", 3)  # type: ignore[arg-type]
+        fold_left(lambda s, c: None, ["b"], "a", 3)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="size nan"):
         fold_left(lambda s, c: s, [], 1.0, 3, size=lambda s: math.nan)

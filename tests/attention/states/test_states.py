@@ -237,7 +237,7 @@ def test_states_are_merged_one_by_one() -> None:
     state = AttentionState(torch.ones(2, 3), torch.zeros(2))
     for others in ([[state, state]], [state, tuple(state)]):
         with pytest.raises(TypeError, match=r"merge\(\*states\) \(got (list|tuple)\)"):
-            merge(*others)  # type: ignore[arg-type]
+            merge(*others)
     with pytest.raises(TypeError, match=r"merge\(state, other\)"):
         state + state
     with pytest.raises(ValueError, match=r"out \[2, 3\] and \[4, 3\]"):

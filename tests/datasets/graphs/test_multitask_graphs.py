@@ -1,6 +1,8 @@
 """The multitask graphs: drawn here, and the benchmark's own."""
 
+import itertools
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,13 @@ def _statistics(graph):
     degrees = torch.bincount(graph.edge_index[0])
     means = graph.y.abs().mean(0)
     return np.array([graph.num_edges, degrees.max(), *graph.graph_y[0], *means], dtype=float)
+
+
+def test_splits_share_no_graph():
+    """Drawn by the example as it draws them: with seeds of their own."""
+    example = runpy.run_path(str(Path(__file__).parents[3] / "examples" / "pna_multitask.py"))
+    graphs = example["load"](None, [20], 2, 64)
+    seen = {name: {graph.x.numpy().tobytes() for graph in some} for name, some in graphs.items()}
+    assert set(seen) == {"train", "valid", "test", "20-24"} and all(seen.values())
+    for one, other in itertools.combinations(seen.values(), 2):
+        assert not one & other

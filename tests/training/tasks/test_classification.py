@@ -237,3 +237,33 @@ def test_bad_arguments(nodes, graphs, sets):
         TokenSetTask(*sets, batch_size=-1)
     with pytest.raises(ValueError, match=r"split must have sets under 'test' \(got none\)"):
         TokenSetTask(sets[0], sets[1] | {"test": torch.arange(0)})
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (lambda y: y[:, None], r"y must be int64 \[60\] \(got torch.int64 \[60, 1\]\)"),
+        (lambda y: y.float(), r"y must be int64 \[60\] \(got torch.float32"),
+        (lambda y: torch.full_like(y, -1), r"from 0 up, for all of split\['train'\].*got -1"),
+    ],
+)
+def test_labels_that_are_none(nodes, y, says):
+    data, split = nodes
+    data = data.clone()
+    data.y = y(data.y)
+    with pytest.raises(ValueError, match=says):
+        NodeTask(data, split)
+
+
+def test_evaluation_is_not_training(nodes, graphs, sets):
+    """A model in training mode is evaluated as one that is not, and is in training again."""
+    node_model = NodeGNN("sum", 60, 3, 3, hidden=4, num_layers=1)
+    tasks = (
+        (NodeTask(*nodes), nn.Sequential(node_model, nn.Dropout(0.9))),
+        (GraphTask(graphs), GraphClassifier("sum", 2, hidden=4, num_layers=1)),
+    )
+    for task, model in tasks:
+        expected = task.evaluate(model.eval(), "valid")
+        for _ in range(3):
+            assert task.evaluate(model.train(), "valid") == expected
+            assert model.training

@@ -10,6 +10,7 @@ from torch import nn
 
 from lcm_graph.datasets import load_molecules
 from lcm_graph.training import (
+    CheckpointError,
     MoleculeGNN,
     MoleculeTask,
     fit,
@@ -118,3 +119,33 @@ def test_bad_arguments(freesolv):
         MoleculeTask(freesolv, batch_size=0)
     with pytest.raises(ValueError, match=r"split must be one of train, valid, test"):
         MoleculeTask(freesolv).evaluate(Echo(), "dev")
+
+
+def test_other_splits_are_other_data(freesolv, tmp_path):
+    """No checkpoint is gone on with that has seen what is now tested."""
+    moved = freesolv.split | {"valid": freesolv.split["test"], "test": freesolv.split["valid"]}
+    other = dataclasses.replace(freesolv, split=moved)
+    assert repr(MoleculeTask(freesolv)) == repr(MoleculeTask(freesolv))
+    model = MoleculeGNN("sum", 4, 1)
+    keep = {"checkpoint": tmp_path / "model.pt", "progress": False}
+    fit(model, MoleculeTask(freesolv, batch_size=512), epochs=1, **keep)
+    with pytest.raises(CheckpointError, match=r"cannot resume from .*: task was"):
+        fit(model, MoleculeTask(other, batch_size=512), epochs=2, resume=True, **keep)
+
+
+def test_a_task_without_labels_in_training(freesolv):
+    dataset = copy.deepcopy(freesolv.dataset)
+    rows = freesolv.split["train"]
+    dataset._data.y = dataset._data.y.repeat(1, 2)
+    dataset._data.y[rows, 1] = torch.nan
+    task = MoleculeTask(dataclasses.replace(freesolv, dataset=dataset, num_tasks=2))
+    assert task.mean[1] == 0 and task.std[1] == 1 and task.mean[0] != 0
+
+
+def test_an_evaluator_that_refuses_is_told_with_the_split(freesolv, monkeypatch):
+    def refuse(self, truth, predicted):
+        raise RuntimeError("No positively labeled data available.")
+
+    monkeypatch.setattr(type(freesolv), "score", refuse)
+    with pytest.raises(ValueError, match=r"split 'valid' of .*No positively labeled data"):
+        MoleculeTask(freesolv).evaluate(Echo(), "valid")

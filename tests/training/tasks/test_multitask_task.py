@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from lcm_graph.aggregators import MixAggregation
 from lcm_graph.datasets import multitask_graphs
 from lcm_graph.training import MultitaskGNN, MultitaskTask, fit
+from lcm_graph.training.mixes import plan_mixes
 
 pytest.importorskip("networkx", reason="the extra 'graphs' is not installed")
 
@@ -108,3 +110,33 @@ def test_bad_arguments(graphs):
         MultitaskTask({"train": graphs["train"]})
     with pytest.raises(ValueError, match=r"split must be one of train, valid, larger \(got 'tes"):
         MultitaskTask(graphs).evaluate(nn.Module(), "test")
+
+
+def test_labels_that_training_lacks(graphs):
+    """Such as "connected" among trees: what is 0 throughout is not divided by it."""
+    train = [graph.clone() for graph in graphs["train"]]
+    for graph in train:
+        graph.graph_y = graph.graph_y.clone()
+        graph.graph_y[:, 0] = 0
+    task = MultitaskTask(graphs | {"train": train})
+    assert task.graph_scale[0] == 1 and (task.graph_scale[1:] > 1).any()
+    assert task.errors(Constant(torch.zeros(3), torch.zeros(3)), "train").isfinite().all()
+
+
+def test_a_mix_that_is_called_in_rounds_chooses_in_the_first_half(graphs):
+    """The network uses its aggregation N/2 times in a step."""
+    task = MultitaskTask({"train": graphs["train"][:2], "valid": graphs["valid"]})
+    torch.manual_seed(0)
+    model = MultitaskGNN("mix", hidden=4)
+    assert plan_mixes(model, task, epochs=10) == "last"
+    mixes = [module for module in model.modules() if isinstance(module, MixAggregation)]
+    chosen = []
+    fit(
+        model,
+        task,
+        epochs=10,
+        keep="last",
+        progress=False,
+        after_epoch=lambda _: chosen.append(all(bool(m.factor_choice.has_chosen) for m in mixes)),
+    )
+    assert chosen.index(True) in (3, 4, 5), chosen
