@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+NOT_MEASURED = "*Not measured yet.*"
+
 _MARKED = re.compile(r"(<!-- (\S+) (\S+) -->\n).*?(<!-- / -->)", re.DOTALL)
 
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.marks import fill_marks, markdown_table
+from benchmarks.marks import NOT_MEASURED, fill_marks, markdown_table
 from lcm_graph.training import LABELS, mean_std
 from lcm_graph.training.figures import plot_lines
 
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = DOCS / "real_graphs"
-PAGES = (DOCS / "real_graphs.md",)
+PAGES = (DOCS / "real_graphs.md", DOCS / "which_aggregator.md")
 CURVES = RESULTS / "pna_multitask" / "larger.png"
 Comparison = dict[str, Any]  # what a script writes as results.json
 Run = dict[str, Any]
@@ -43,13 +43,14 @@ METRICS = {
     "debian_files": Metric("accuracy", maximize=True),
     "reddit": Metric("accuracy", maximize=True),
 }
-PAPER = {  # Ong & Veličković (2022), Table 1: the mean, then the six labels
-    "sum": (-2.50, -2.33, -2.26, -2.37, -1.82, -2.69, -3.52),
-    "max": (-2.53, -2.36, -2.16, -2.59, -2.54, -2.67, -2.87),
-    "pna": (-3.09, -2.94, -2.88, -3.82, -2.42, -3.00, -3.48),
-    "gru": (-2.91, -2.84, -2.71, -3.73, -2.20, -2.88, -3.11),
-    "lcm": (-3.00, -2.85, -2.77, -3.87, -2.34, -2.88, -3.29),
-    "lcm-assoc": (-2.95, -2.99, -2.88, -2.92, -2.62, -2.92, -3.37),
+COMPARED = ("pna_multitask", "molesol", "debian_deps", "debian_files", "reddit")
+PAPER = {  # Ong & Veličković (2022), Table 1: the mean of the six labels
+    "sum": -2.50,
+    "max": -2.53,
+    "pna": -3.09,
+    "gru": -2.91,
+    "lcm": -3.00,
+    "lcm-assoc": -2.95,
 }
 
 
@@ -57,23 +58,29 @@ def main() -> None:
     """Rewrite what is between the pages' marks, and draw the figure."""
     for page in PAGES:
         page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
-    draw_larger(_read("pna_multitask"), CURVES)
+    if _path("pna_multitask").exists():
+        draw_larger(_read("pna_multitask"), CURVES)
 
 
 def fill(text: str) -> str:
-    """Put the block between the marks ``<!-- comparison block -->`` and ``<!-- / -->``.
+    """Put the block between the marks ``<!-- comparison block -->`` and ``<!-- / -->``, or what
+    ``<!-- all block -->`` says of all of :data:`COMPARED`.
 
     Raises:
         ValueError: there is no such comparison or block.
-        OSError: a comparison has no results.
     """
 
     def render(name: str, block: str) -> str:
+        if name == "all" and block in OVERVIEWS:
+            measured = [name for name in COMPARED if _path(name).exists()]
+            return OVERVIEWS[block]({name: _done(_read(name)) for name in measured})
         if name not in METRICS or block not in BLOCKS:
             raise ValueError(
                 f"a mark must name one of {', '.join(METRICS)} and one of {', '.join(BLOCKS)} "
                 f"(got {name!r} and {block!r})"
             )
+        if not _path(name).exists():
+            return NOT_MEASURED
         return BLOCKS[block](_read(name), METRICS[name])
 
     return fill_marks(text, render)
@@ -98,14 +105,18 @@ def table(comparison: Comparison, metric: Metric) -> str:
     """Score, parameters, time and memory of each aggregation."""
     done = _done(comparison)
     scores = {aggr: [run["test"] for run in runs] for aggr, runs in done.items()}
+    asked = {aggr: len(runs) for aggr, runs in comparison["results"]["runs"].items()}
     bold = clearly_best(scores, metric)
+    if any(len(runs) < asked[aggr] for aggr, runs in done.items()):
+        bold = None  # of those that failed nobody knows
     rows = [["", f"test {metric.name}", "validation", "parameters", "s/epoch", "MiB/step"]]
     for aggr, runs in done.items():
         score = mean_std(scores[aggr])
         seconds = statistics.median(run["seconds_per_epoch"] for run in runs)
         rows.append(
             [
-                f"`{aggr}`",
+                f"`{aggr}`"
+                + (f" ({len(runs)} of {asked[aggr]})" if len(runs) < asked[aggr] else ""),
                 f"**{score}**" if aggr == bold else score,
                 mean_std([run["valid"] for run in runs]),
                 f"{statistics.fmean(run['parameters'] for run in runs):,.0f}",
@@ -121,7 +132,7 @@ def paper(comparison: Comparison, metric: Metric) -> str:
     done = _done(comparison)
     rows = [["", "paper", "here", *(label.replace("_", " ") for label in LABELS)]]
     for aggr, runs in done.items():
-        theirs = f"{PAPER[aggr][0]:.2f}" if aggr in PAPER else ""
+        theirs = f"{PAPER[aggr]:.2f}" if aggr in PAPER else ""
         labels = (statistics.fmean(run["labels"][label] for run in runs) for label in LABELS)
         rows.append(
             [
@@ -169,6 +180,60 @@ BLOCKS: dict[str, Callable[[Comparison, Metric], str]] = {
 }
 
 
+def scores(done: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
+    """What each aggregation scored in each comparison."""
+    heads = []
+    for name in done:
+        metric = METRICS[name]
+        heads.append(f"{name}: {metric.name}, {'higher' if metric.maximize else 'lower'} is better")
+
+    def cell(name: str, aggr: str) -> str:
+        found = {one: [run["test"] for run in runs] for one, runs in done[name].items()}
+        if aggr not in found:
+            return "–"
+        score = f"{statistics.fmean(found[aggr]):.3f}"
+        return f"**{score}**" if aggr == clearly_best(found, METRICS[name]) else score
+
+    return _overview(heads, done, cell)
+
+
+def costs(done: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
+    """Time and memory of a training step, over those of the cheapest."""
+
+    def cell(name: str, aggr: str) -> str:
+        if aggr not in done[name]:
+            return "–"
+        ratios = []
+        for what in ("seconds_per_epoch", "step_mib"):
+            found = {
+                one: statistics.median(run[what] for run in runs)
+                for one, runs in done[name].items()
+            }
+            ratios.append(f"{found[aggr] / min(found.values()):.1f}×")
+        return " / ".join(ratios)
+
+    return _overview([f"{name}: time / memory" for name in done], done, cell)
+
+
+def _overview(
+    heads: Sequence[str],
+    done: Mapping[str, Mapping[str, Sequence[Run]]],
+    cell: Callable[[str, str], str],
+) -> str:
+    known = ("sum", "mean", "max", "pna", "gru", "lcm", "lcm-assoc", "mix")
+    rows = [["", *heads]]
+    for aggr in known:
+        if any(aggr in found for found in done.values()):
+            rows.append([f"`{aggr}`", *(cell(name, aggr) for name in done)])
+    return markdown_table(rows)
+
+
+OVERVIEWS: dict[str, Callable[[Mapping[str, Mapping[str, Sequence[Run]]]], str]] = {
+    "scores": scores,
+    "costs": costs,
+}
+
+
 def draw_larger(comparison: Comparison, path: Path) -> None:
     """Errors against the size of graphs; a line ends where an answer is no number."""
     lines = {
@@ -195,7 +260,10 @@ def _larger(comparison: Comparison) -> dict[str, dict[str, float]]:
 
 
 def clearly_best(scores: Mapping[str, Sequence[float]], metric: Metric) -> str | None:
-    """Whose mean leads that of every other by more than one standard error of the difference."""
+    """Whose mean leads that of every other by more than one standard error of the difference, if
+    there is another."""
+    if len(scores) < 2:
+        return None
     sign = 1 if metric.maximize else -1
     first = max(scores, key=lambda name: sign * statistics.fmean(scores[name]))
     if any(len(values) < 2 for values in scores.values()):
@@ -219,8 +287,12 @@ def _done(comparison: Comparison) -> dict[str, list[Run]]:
     return {aggr: runs for aggr, runs in done.items() if runs}
 
 
+def _path(name: str) -> Path:
+    return RESULTS / name / "results.json"
+
+
 def _read(name: str) -> Comparison:
-    found: Comparison = json.loads((RESULTS / name / "results.json").read_text("utf-8"))
+    found: Comparison = json.loads(_path(name).read_text("utf-8"))
     return found
 
 

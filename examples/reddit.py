@@ -1,4 +1,4 @@
-"""Graphs of up to 3,062 nodes, read out: discussions of REDDIT-BINARY, by ten folds.
+"""Graphs of up to 3,782 nodes, read out: discussions of REDDIT-BINARY, by ten folds.
 
     python examples/reddit.py --root ROOT [--aggr sum gru lcm] [--dataset REDDIT-BINARY]
 

@@ -1,0 +1,49 @@
+"""The page of attention says what the benchmarks' files say, and names what there is."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import attention_docs
+from benchmarks.attention_docs import PAGE, fill
+
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_is_filled_from_the_files() -> None:
+    assert fill(TEXT) == TEXT, "run python -m benchmarks.attention_docs"
+
+
+def test_what_stands_between_marks_is_replaced() -> None:
+    spoilt = re.sub(r"\| \d\.\d\d \|", "| 7.77 |", TEXT)
+    assert spoilt != TEXT and fill(spoilt) == TEXT
+
+
+def test_what_is_not_measured_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(attention_docs, "RESULTS", tmp_path)
+    filled = fill("<!-- limit critical -->\n<!-- / -->\n")
+    assert filled == "<!-- limit critical -->\n\n*Not measured yet.*\n\n<!-- / -->\n"
+
+
+def test_unknown_marks() -> None:
+    with pytest.raises(ValueError, match="got 'limit tables'"):
+        fill("<!-- limit tables -->\n<!-- / -->\n")
+
+
+def test_the_table_of_systems_names_what_there_is() -> None:
+    """Its second column: a room and a name in it, or names of the same room that follow."""
+    rows = re.findall(r"^\|[^|]*\|([^|]*)\|", TEXT.split("## ")[0], re.MULTILINE)[2:]
+    assert len(rows) > 10
+    for row in rows:
+        room = "lcm_graph.attention"
+        for name in re.findall(r"`([\w.]+)[^`]*`", row):
+            if name == "method":  # a keyword of the row above
+                continue
+            *rooms, last = name.split(".")
+            if rooms:
+                room = ".".join(["lcm_graph.attention", *rooms])
+            assert hasattr(importlib.import_module(room), last), name
