@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric import Index
 from torch_geometric.nn.aggr import Aggregation
 
@@ -296,6 +296,17 @@ def check_features(x: Tensor, channels: int, name: str) -> None:
         raise ValueError(
             f"{name} takes floating-point elements (got {x.dtype}); convert them with x.float()"
         )
+
+
+def check_dtype(x: Tensor, module: nn.Module) -> None:
+    """Refuse elements of another dtype than a module's parameters, but under autocast."""
+    parameter = next(module.parameters(), None)
+    if parameter is None or x.dtype == parameter.dtype or torch.is_autocast_enabled(x.device.type):
+        return
+    raise ValueError(
+        f"{type(module).__name__} has parameters of {parameter.dtype} (got elements of {x.dtype}); "
+        f"convert either, by x.to({parameter.dtype}) or aggr.to({x.dtype})"
+    )
 
 
 def check_channels(name: str, channels: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import Linear, Module
 
-from lcm_graph.aggregators.base import check_channels, check_features
+from lcm_graph.aggregators.base import check_channels, check_dtype, check_features
 from lcm_graph.aggregators.tree import TreeAggregation, check_training
 from lcm_graph.monoids import BinaryGRU, Monoid
 from lcm_graph.reduce import FoldPlan
@@ -85,6 +85,7 @@ class LCMAggregation(TreeAggregation):
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.in_channels, type(self).__name__)
+        check_dtype(x, self)
         if self.lin is not None:
             x = self.lin(x).relu()
         return self.fold_with(self.gru_cell, x, plan, weight)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_features
+from lcm_graph.aggregators.base import FoldAggregation, check_channels, check_dtype, check_features
 from lcm_graph.aggregators.tree import check_loss_weight
 from lcm_graph.monoids import State
 from lcm_graph.reduce import FoldPlan
@@ -95,6 +95,7 @@ class RecurrentAggregation(FoldAggregation):
         if weight is not None:
             raise TypeError(f"{type(self).__name__} has no identity to interpolate towards")
         check_features(x, self.in_channels, type(self).__name__)
+        check_dtype(x, self)
         out = x.new_zeros(plan.num_sets, self.out_channels)
         if plan.num_elements == 0:
             # Every parameter has a part in the result, if one of 0: distributed training waits.

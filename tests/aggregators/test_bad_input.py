@@ -241,6 +241,17 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         r"'operator' must be a Monoid.*got GRUCell",
     ),
+    "dtype-lcm": (
+        lambda: LCMAggregation(3, 4)(torch.ones(5, 3).double(), torch.zeros(5).long()),
+        ValueError,
+        r"LCMAggregation has parameters of torch.float32 \(got elements of torch.float64\); "
+        r"convert either, by x.to\(torch.float32\) or aggr.to\(torch.float64\)",
+    ),
+    "dtype-recurrent": (
+        lambda: RecurrentAggregation(3, 4)(torch.ones(5, 3).bfloat16(), torch.zeros(5).long()),
+        ValueError,
+        r"RecurrentAggregation has parameters of torch.float32 \(got elements of torch.bfloat16",
+    ),
     "operator-string": (
         lambda: LCMAggregation(3, 4, operator="gru"),
         TypeError,

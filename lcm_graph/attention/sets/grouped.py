@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from lcm_graph.aggregators.base import FoldAggregation, check_features
+from lcm_graph.aggregators.base import FoldAggregation, check_dtype, check_features
 from lcm_graph.attention.sets.groups import Groups, groups_of
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import take
@@ -47,6 +47,7 @@ class GroupedAggregation(FoldAggregation):
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         assert self.monoid.channels is not None
         check_features(x, self.monoid.channels, type(self).__name__)
+        check_dtype(x, self)
         if weight is not None or not plan.num_elements:
             states = self.monoid.lift(x)
             if weight is not None:

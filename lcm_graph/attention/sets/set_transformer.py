@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from lcm_graph.aggregators.base import FoldAggregation, check_features
+from lcm_graph.aggregators.base import FoldAggregation, check_dtype, check_features
 from lcm_graph.attention.sets.grouped import gather_sets
 from lcm_graph.attention.sets.seed_attention import SeedAttention
 from lcm_graph.attention.sets.set_attention import (
@@ -79,6 +79,7 @@ class SetTransformerAggregation(FoldAggregation):
 
     def fold(self, x: Tensor, plan: FoldPlan, weight: Tensor | None) -> Tensor:
         check_features(x, self.channels, type(self).__name__)
+        check_dtype(x, self)
         if weight is not None and len(self.encoders):
             raise TypeError(
                 f"{type(self).__name__} with encoder blocks cannot weigh elements, which see each "

@@ -242,6 +242,8 @@ def test_memory_is_linear() -> None:
         (lambda: SetAttention(C, heads=5), "'heads' must be a divisor"),
         (lambda: PMAAggregation(C)(torch.ones(3, 4)), "takes elements of 8 features"),
         (lambda: SetAttention(C)(torch.ones(3, 4)), "takes elements of 8 features"),
+        (lambda: PMAAggregation(C)(torch.ones(3, C).double()), "parameters of torch.float32"),
+        (lambda: SetTransformerAggregation(C)(torch.ones(3, C).half()), "got elements of torch.f"),
         (lambda: SetAttention(C)(torch.ones(C)), r"'x' must be \[n, 8\] \(got \[8\]\)"),
         (lambda: InducedSetAttention(C, 2)(torch.ones(3, C).long()), "floating-point elements"),
         (lambda: SlotAggregation(C, num_blocks=-1), "'num_blocks' must be an integer from 0 up"),
