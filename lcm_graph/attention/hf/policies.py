@@ -19,6 +19,7 @@ from lcm_graph.attention.selective import (
     top_fraction,
     top_tokens,
 )
+from lcm_graph.attention.selective.heads import rows_of
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.attention.windows import Rope
 from lcm_graph.monoids.base import check_positive
@@ -66,9 +67,7 @@ class Tokens:
         place = torch.arange(marks.size(-1), device=marks.device)
         order = torch.where(marks, place, place + marks.size(-1)).argsort(dim=-1)[..., :most]
         there = torch.arange(most, device=marks.device) < counts.unsqueeze(-1)
-        rows = order.unsqueeze(-1)
-        k = seen.k.gather(2, rows.expand(*order.shape, seen.k.size(-1)))
-        v = seen.v.gather(2, rows.expand(*order.shape, seen.v.size(-1)))
+        k, v = rows_of(seen.k, order), rows_of(seen.v, order)
         return cls(k, v, None if bool(there.all()) else there, seen.scale)
 
     def attend(self, q: Tensor, positions: Tensor) -> AttentionState:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
-from lcm_graph.attention.selective.heads import grouped, ungrouped
+from lcm_graph.attention.selective.heads import grouped, rows_of, ungrouped
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked, summarize
 from lcm_graph.attention.states import AttentionState, ClusterState, merge
 from lcm_graph.monoids.mean import count_dtype
@@ -111,7 +111,7 @@ def _exact(queries: Tensor, index: KeyIndex, kept: Tensor) -> AttentionState:
     most = int(counts.max()) if counts.numel() else 0
     rows = kept.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[..., :most]
     there = torch.arange(most, device=kept.device) < counts.unsqueeze(-1)
-    k, v = (_gather(tensor, rows) for tensor in (index.k, index.v))
+    k, v = (rows_of(tensor, rows) for tensor in (index.k, index.v))
     mask = None if bool(there.all()) else there.unsqueeze(-2)
     return attend(queries, k, v, mask=mask, scale=index.scale)
 
@@ -147,10 +147,5 @@ def _sampled(
         place = place[..., :0]
     rows = order.gather(-1, place)
     weight = (rest.clamp(min=1) / samples).log().masked_fill(rest == 0, -torch.inf)
-    k, v = (_gather(tensor, rows) for tensor in (index.k, index.v))
+    k, v = (rows_of(tensor, rows) for tensor in (index.k, index.v))
     return attend(queries, k, v, bias=weight[..., None, None], scale=index.scale)
-
-
-def _gather(tensor: Tensor, rows: Tensor) -> Tensor:
-    """``[B, H, M, D]`` and rows ``[B, H, K]`` -> ``[B, H, K, D]``."""
-    return tensor.gather(2, rows.unsqueeze(-1).expand(-1, -1, -1, tensor.size(-1)))

@@ -27,3 +27,8 @@ def ungrouped(state: AttentionState, q: Tensor) -> AttentionState:
     group = q.size(1) // heads
     out = state.out.unflatten(2, (group, size)).flatten(1, 2)
     return AttentionState(out, state.lse.unflatten(2, (group, size)).flatten(1, 2))
+
+
+def rows_of(tensor: Tensor, rows: Tensor) -> Tensor:
+    """Tokens ``[B, H, M, D]`` at ``rows`` int64 ``[B, H, K]`` -> ``[B, H, K, D]``."""
+    return tensor.gather(2, rows.unsqueeze(-1).expand(-1, -1, -1, tensor.size(-1)))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
+from lcm_graph.attention.selective.heads import rows_of
 from lcm_graph.attention.selective.partition import hash_buckets
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.monoids.state import map_state
@@ -113,12 +114,12 @@ def _whole(q: Tensor, k: Tensor, v: Tensor, settings: _Settings) -> AttentionSta
     q_order, k_order = (
         hash_buckets(x, settings.directions).argsort(dim=-1, stable=True) for x in (q, k)
     )
-    q, k, v = _rows(q, q_order), _rows(k, k_order), _rows(v, k_order)
+    q, k, v = rows_of(q, q_order), rows_of(k, k_order), rows_of(v, k_order)
     state = _within_blocks(q, k, v, blocks, settings.scale)
     if settings.samples:
         state = merge(state, _sampled(q, k, v, blocks, settings))
     back = q_order.argsort(dim=-1)
-    return AttentionState(_rows(state.out, back), state.lse.gather(2, back))
+    return AttentionState(rows_of(state.out, back), state.lse.gather(2, back))
 
 
 def _within_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int, scale: float) -> AttentionState:
@@ -148,8 +149,8 @@ def _sampled(q: Tensor, k: Tensor, v: Tensor, blocks: int, settings: _Settings) 
     weight = torch.full((), m / settings.samples, device=q.device).log()
     return attend(
         q,
-        _rows(k, place),
-        _rows(v, place),
+        rows_of(k, place),
+        rows_of(v, place),
         mask=elsewhere,
         bias=weight.view(1, 1),
         scale=settings.scale,
@@ -160,7 +161,3 @@ def _in_blocks(x: Tensor, blocks: int, size: int) -> Tensor:
     """``[B, H, n, D]`` -> ``[B, H * blocks, size, D]``, filled up with zeros."""
     x = F.pad(x, (0, 0, 0, blocks * size - x.size(2)))
     return x.unflatten(2, (blocks, size)).flatten(1, 2)
-
-
-def _rows(x: Tensor, rows: Tensor) -> Tensor:
-    return x.gather(2, rows.unsqueeze(-1).expand(-1, -1, -1, x.size(-1)))
