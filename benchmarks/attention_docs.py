@@ -141,6 +141,16 @@ def growth(result: Result) -> str:
     return markdown_table(rows)
 
 
+def prefix_errors(result: Result) -> str:
+    """By way to have a prefix as a state, and by its length."""
+    by_length = result["errors"]
+    rows = [["", *(f"{int(m):,} tokens" for m in by_length)]]
+    for name in next(iter(by_length.values()))[0]:
+        medians = (statistics.median(one[name] for one in each) for each in by_length.values())
+        rows.append([name, *(f"{median:.3f}" for median in medians)])
+    return markdown_table(rows)
+
+
 def perplexity(result: Result) -> str:
     """By length of the context."""
     by_length = result["perplexity"]
@@ -242,6 +252,8 @@ BLOCKS: dict[tuple[str, str], Callable[[Result], str]] = {
     ("tensor_attention", "source"): source,
     ("tensor_attention", "errors"): polynomial_errors,
     ("tensor_attention", "times"): growth,
+    ("prefixes", "source"): source,
+    ("prefixes", "errors"): prefix_errors,
     ("language_model", "source"): source,
     ("language_model", "perplexity"): perplexity,
     ("language_model", "recall"): digits,
