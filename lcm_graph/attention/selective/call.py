@@ -7,9 +7,8 @@ from torch import Tensor
 
 from lcm_graph.attention.dense import attend
 from lcm_graph.attention.selective.heads import grouped, rows_of, ungrouped
-from lcm_graph.attention.selective.key_index import KeyIndex, check_asked, summarize
+from lcm_graph.attention.selective.key_index import KeyIndex, check_asked, summarize_tokens
 from lcm_graph.attention.states import AttentionState, ClusterState, merge
-from lcm_graph.monoids.mean import count_dtype
 from lcm_graph.monoids.state import map_state
 
 TAILS = ("drop", "summary", "sample")
@@ -125,10 +124,7 @@ def _rest_of_clusters(index: KeyIndex, clusters: Tensor | None, kept: Tensor) ->
             index.summary,
             map_state(lambda e: e.unsqueeze(0).unsqueeze(0), blank),
         )
-    dtype = count_dtype(index.k.dtype)
-    states = index.monoid.lift(index.k.flatten(0, 2).to(dtype), index.v.flatten(0, 2).to(dtype))
-    rest = index.monoid.weigh(states, (~kept).flatten().to(dtype))
-    return summarize(index.monoid, rest, index.labels)
+    return summarize_tokens(index.monoid, index.k, index.v, index.labels, ~kept)
 
 
 def _sampled(

@@ -13,6 +13,8 @@ from lcm_graph.attention.states import ClusterState, ClusterSummary
 from lcm_graph.monoids.mean import count_dtype
 from lcm_graph.monoids.state import map_state
 from lcm_graph.reduce import segment_reduce
+from lcm_graph.reduce.groups import groups_of
+from lcm_graph.reduce.plan import make_plan
 
 PARTITIONS = ("kmeans", "blocks")
 
@@ -108,9 +110,7 @@ class KeyIndex:
                 f"'partition' must be one of {', '.join(PARTITIONS)}, or labels (got {partition!r})"
             )
         monoid = ClusterSummary(k.size(3), v.size(3), order)
-        dtype = count_dtype(k.dtype)
-        states = monoid.lift(k.flatten(0, 2).to(dtype), v.flatten(0, 2).to(dtype))
-        finest = Level(labels, summarize(monoid, states, labels))
+        finest = Level(labels, summarize_tokens(monoid, k, v, labels))
         levels = [finest]
         if coarse is not None:
             centres, _ = monoid.means(finest.summary)
@@ -158,12 +158,52 @@ def check_asked(q: Tensor, index: object) -> None:
         )
 
 
+def summarize_tokens(
+    monoid: ClusterSummary, k: Tensor, v: Tensor, labels: Tensor, weight: Tensor | None = None
+) -> ClusterState:
+    """Fold keys and values ``[B, H, M, D or C]`` by ``labels [B, H, M]``, each ``weight`` times (a
+    number from 0 to 1), in float32 at least.
+
+    As lifting and folding them does; but the products of order 2, D² numbers a key when lifted, are
+    of matrices of all keys of clusters of one size.
+    """
+    dtype = count_dtype(k.dtype)
+    keys, values = k.flatten(0, 2).to(dtype), v.flatten(0, 2).to(dtype)
+    weights = None if weight is None else weight.flatten().to(dtype)
+    first = ClusterSummary(monoid.key_channels, monoid.value_channels)
+    states = first.lift(keys, values)
+    folded = summarize(first, states if weights is None else first.weigh(states, weights), labels)
+    if monoid.order == 1:
+        return folded
+    count = folded.size.numel()
+    plan = make_plan(len(keys), _index(labels, folded.size.size(2)), None, count, keys.device)
+    groups = groups_of(plan)
+    counted = keys if weights is None else keys * weights.unsqueeze(-1)
+    left = groups.split(counted.index_select(0, groups.rows))
+
+    def products(right: Tensor) -> Tensor:
+        found = keys.new_zeros(count, monoid.key_channels, right.size(-1))
+        parts = groups.split(right.index_select(0, groups.rows))
+        if parts:
+            sums = torch.cat([one.mT @ other for one, other in zip(left, parts, strict=True)])
+            found = found.index_copy(0, groups.sets, sums)
+        return found.unflatten(0, folded.size.shape)
+
+    return folded._replace(key_products=products(keys), value_products=products(values))
+
+
+def _index(labels: Tensor, clusters: int) -> Tensor:
+    """Labels ``[B, H, M]`` of all batches' and heads' clusters side by side, ``[B * H * M]``."""
+    batch, heads, _ = labels.shape
+    offset = clusters * torch.arange(batch * heads, device=labels.device).view(batch, heads, 1)
+    return (labels + offset).flatten()
+
+
 def summarize(monoid: ClusterSummary, states: ClusterState, labels: Tensor) -> ClusterState:
     """Fold tokens, or clusters, ``[B * H * M]`` by ``labels [B, H, M]`` -> ``[B, H, C]``."""
     batch, heads, _ = labels.shape
     clusters = int(labels.max()) + 1 if labels.numel() else 1
-    offset = clusters * torch.arange(batch * heads, device=labels.device).view(batch, heads, 1)
-    index = (labels + offset).flatten()
+    index = _index(labels, clusters)
     folded = segment_reduce(monoid, states, index, dim_size=batch * heads * clusters)
     return map_state(lambda t: t.unflatten(0, (batch, heads, clusters)), folded)
 

@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lcm_graph.aggregators.base import FoldAggregation, check_dtype, check_features
-from lcm_graph.attention.sets.groups import Groups, groups_of
 from lcm_graph.monoids import Monoid, State
 from lcm_graph.monoids.state import take
 from lcm_graph.reduce import FoldPlan, segment_reduce
+from lcm_graph.reduce.groups import Groups, groups_of
 
 
 class Gathers(Protocol):

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from lcm_graph.attention.sets.block import AttentionBlock
-from lcm_graph.attention.sets.groups import Groups
 from lcm_graph.attention.states import AttentionState, SoftmaxAttention
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
+from lcm_graph.reduce.groups import Groups
 
 
 class SeedAttention(Monoid):

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from lcm_graph.aggregators.base import check_features
 from lcm_graph.attention.sets.block import AttentionBlock
-from lcm_graph.attention.sets.groups import Groups, groups_of
 from lcm_graph.attention.sets.seed_attention import check_heads
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
 from lcm_graph.reduce import FoldPlan
+from lcm_graph.reduce.groups import Groups, groups_of
 from lcm_graph.reduce.plan import make_plan
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lcm_graph.attention.sets.groups import Groups
 from lcm_graph.attention.states import LinearAttention, LinearState
 from lcm_graph.monoids import Monoid
 from lcm_graph.monoids.base import check_positive
 from lcm_graph.monoids.mean import divide
+from lcm_graph.reduce.groups import Groups
 
 ACTIVATIONS = ("sigmoid", "slots")
 

@@ -30,6 +30,7 @@ from lcm_graph.attention.selective import (
     top_tokens,
     truncation,
 )
+from lcm_graph.attention.selective.key_index import summarize, summarize_tokens
 from lcm_graph.attention.selective.partition import contiguous_blocks, hash_buckets, kmeans
 from lcm_graph.attention.states import ClusterSummary
 from lcm_graph.reduce import segment_reduce
@@ -488,3 +489,33 @@ def test_bad_selections() -> None:
             selective_attention(k, index, **keywords)
     with pytest.raises(ValueError, match="a multiple of 2"):
         selective_attention(k[:, :1], index, tokens=fine)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("keys", [0, 1, 17, 300])
+def test_summaries_of_tokens_are_folds_of_tokens(keys: int, weighted: bool, order: int) -> None:
+    """The same sums as lifting each, and their gradients."""
+    monoid = ClusterSummary(D, 3, order)
+    labels = torch.randint(0, 9, (2, 2, keys)) ** 2 // 5
+    weight = torch.rand(2, 2, keys, dtype=torch.float64) if weighted else None
+    k = torch.randn(2, 2, keys, D, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(2, 2, keys, 3, dtype=torch.float64, requires_grad=True)
+    states = monoid.lift(k.flatten(0, 2), v.flatten(0, 2))
+    if weight is not None:
+        states = monoid.weigh(states, weight.flatten())
+    expected = summarize(monoid, states, labels)
+    found = summarize_tokens(monoid, k, v, labels, weight)
+    grads = []
+    for state in (found, expected):
+        total = sum(
+            (field * torch.randn(field.shape, generator=torch.Generator().manual_seed(1))).sum()
+            for field in state
+            if field is not None
+        )
+        assert isinstance(total, Tensor)
+        grads.append(torch.autograd.grad(total, (k, v)))
+    for one, other in zip((*found, *grads[0]), (*expected, *grads[1]), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other)

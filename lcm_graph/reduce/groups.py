@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lcm_graph.reduce import FoldPlan
+from lcm_graph.reduce.plan import FoldPlan
 
 
 class Groups(NamedTuple):
