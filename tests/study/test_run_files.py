@@ -19,7 +19,7 @@ def test_what_is_written_is_found(tmp_path):
     assert written(tmp_path) == tmp_path / "runs" / "second_minimum@3--sum--0.json"
     (run,) = finished_runs(tiny_config(), tmp_path)
     assert run[:4] == ("second_minimum@3", "sum", 0, {"accuracy": {"16": 0.5}})
-    assert run.environment.keys() == {"versions", "hardware"}
+    assert run.environment.keys() == {"versions", "commit", "hardware"}
     assert finished_runs(tiny_config(jobs=3, rank_sizes=(16,), seeds=(0, 1)), tmp_path) == [run]
 
 

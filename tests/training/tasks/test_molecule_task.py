@@ -138,6 +138,7 @@ def test_a_task_without_labels_in_training(freesolv):
     rows = freesolv.split["train"]
     dataset._data.y = dataset._data.y.repeat(1, 2)
     dataset._data.y[rows, 1] = torch.nan
+    dataset._data_list = None  # the graphs that were taken apart before
     task = MoleculeTask(dataclasses.replace(freesolv, dataset=dataset, num_tasks=2))
     assert task.mean[1] == 0 and task.std[1] == 1 and task.mean[0] != 0
 
