@@ -77,7 +77,6 @@ def main() -> None:
     hidden, layers = (8, 1) if args.smoke else (64, 3)
 
     lightning.seed_everything(0, verbose=False)
-    molecules = load_molecules(args.dataset, args.root)
     targets = molecules.targets("train")
     loaders = {
         split: DataLoader(molecules.subset(split), batch_size=64, shuffle=split == "train")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -199,6 +200,11 @@ def train(
     return found | beyond(task, model)
 
 
+def told(what: str, chunks: str, run: Mapping[str, Any]) -> float:
+    """A run's figure for streams of so many chunks."""
+    return float(run[what][chunks])
+
+
 def main() -> None:
     """Compare folds."""
     parser = comparison_parser(
@@ -216,10 +222,8 @@ def main() -> None:
     if args.smoke:
         args.runs, args.epochs, args.steps, args.streams, args.hidden = 1, 1, 2, 2, 8
     columns: dict[str, Callable[[Mapping[str, Any]], float]] = {}
-    for chunks in map(str, TESTED):
-        columns[f"{chunks} chunks"] = lambda run, n=chunks: run["accuracy"][n]  # type: ignore[misc]
-    for chunks in map(str, TESTED):
-        columns[f"{chunks}, reordered"] = lambda run, n=chunks: run["differing"][n]  # type: ignore[misc]
+    for title, what in (("{} chunks", "accuracy"), ("{}, reordered", "differing")):
+        columns |= {title.format(n): partial(told, what, str(n)) for n in TESTED}
     columns["state"] = lambda run: run["state_numbers"]
     names = ("steps", "streams", "hidden", "lr")
     settings = {name: getattr(args, name) for name in names}

@@ -61,7 +61,7 @@ def check_dim_size(subject: AggregationSubject) -> Measurement:
 
 
 def check_empty_sets(subject: AggregationSubject) -> Measurement:
-    """Empty sets answer alike, finitely, wherever they are and whatever is beside them."""
+    """Empty sets answer alike up to rounding, finitely, wherever and beside whatever they are."""
     aggregation = subject.fresh()
     small = aggregation(subject.draw(2), torch.tensor([1, 1]), dim_size=3)
     large = aggregation(subject.draw(9), torch.tensor([2] * 9), dim_size=4)

@@ -143,7 +143,7 @@ def check_asked(q: Tensor, index: object) -> None:
 
     Raises:
         TypeError: ``index`` is none.
-        ValueError: batch, features, dtype or heads of ``q`` differ.
+        ValueError: batch, features or heads of ``q`` do not go with them.
     """
     if not isinstance(index, KeyIndex):
         raise TypeError(
