@@ -43,7 +43,15 @@ METRICS = {
     "debian_files": Metric("accuracy", maximize=True),
     "reddit": Metric("accuracy", maximize=True),
 }
-COMPARED = ("pna_multitask", "molesol", "debian_deps", "debian_files", "reddit")
+COMPARED = (
+    "pna_multitask",
+    "molesol",
+    "mollipo",
+    "molhiv",
+    "debian_deps",
+    "debian_files",
+    "reddit",
+)
 PAPER = {  # Ong & Veličković (2022), Table 1: the mean of the six labels
     "sum": -2.50,
     "max": -2.53,
