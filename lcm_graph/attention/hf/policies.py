@@ -33,7 +33,7 @@ class Recorded(NamedTuple):
     v: Tensor  # [B, heads, M, D]
     surprisal: Tensor  # [B, M]: -log of each token's probability; the first has the mean
     scale: float
-    indices: dict[float, KeyIndex]  # by their number of clusters, which policies share
+    indices: dict[tuple[float, int, int], KeyIndex]  # which policies share: clusters, first, latest
 
 
 class Kept(Protocol):
@@ -194,42 +194,67 @@ class Clusters(_Fraction):
     """Clusters that the queries ask for, looked up by their centroids: Squeezed Attention.
 
     Unlike the others it keeps all keys, and chooses anew for each query, or each block of them.
+    The first tokens, which most queries look at whatever they say, and the latest are in no
+    cluster: a centroid of such a key and others tells of neither.
 
     Args:
-        fraction: of the tokens that queries look at.
+        fraction: of the tokens that queries look at, the first and the latest ones among them.
         tail: what becomes of the others, see :func:`selective_attention`.
-        clusters: see :meth:`KeyIndex.build`.
+        clusters: of the other tokens, see :meth:`KeyIndex.build`.
         block: queries that choose together, so that later ones have a say in what earlier ones of
             the block see.
+        n_sink: first tokens, which are looked at also where a fraction is fewer.
+        window: latest tokens, of half of the fraction at most (the authors' code has 100, and no
+            first ones).
     """
 
     tail: str = "summary"
     clusters: float = 0.05
     block: int = 1
+    n_sink: int = 4
+    window: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("block", self.block)
+        for name in ("n_sink", "window"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"'{name}' must be at least 0 (got {getattr(self, name)})")
 
     def keep(self, seen: Recorded) -> Kept:
-        if self.clusters not in seen.indices:
-            seen.indices[self.clusters] = KeyIndex.build(
-                seen.k, seen.v, clusters=self.clusters, scale=seen.scale
-            )
-        return _Looked(seen.indices[self.clusters], self)
+        m = seen.k.size(2)
+        budget = round(self.fraction * m)
+        first = min(self.n_sink, m)
+        latest = max(0, min(self.window, (budget - first) // 2))
+        place = torch.arange(m, device=seen.k.device)
+        always = Tokens.of(seen, ((place < first) | (place >= m - latest)).expand(seen.k.shape[:3]))
+        rest = m - first - latest
+        if not rest:
+            return always
+        wanted = (self.clusters, first, latest)
+        if wanted not in seen.indices:
+            k, v = seen.k[:, :, first : m - latest], seen.v[:, :, first : m - latest]
+            seen.indices[wanted] = KeyIndex.build(k, v, clusters=self.clusters, scale=seen.scale)
+        fraction = max(0, budget - first - latest) / rest
+        return _Looked(always, seen.indices[wanted], fraction, self.tail, self.block)
 
 
 @dataclass(frozen=True)
 class _Looked:
+    """Tokens that all queries see, and others of which each sees what it asks for."""
+
+    always: Tokens
     index: KeyIndex
-    policy: Clusters
+    fraction: float
+    tail: str
+    block: int
 
     def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
-        states = [self._block(some) for some in q.split(self.policy.block, dim=2)]
+        states = [self._asked(some) for some in q.split(self.block, dim=2)]
         out, lse = (torch.cat(parts, dim=2) for parts in zip(*states, strict=True))
-        return AttentionState(out, lse)
+        return merge(self.always.attend(q, positions), AttentionState(out, lse))
 
-    def _block(self, q: Tensor) -> AttentionState:
+    def _asked(self, q: Tensor) -> AttentionState:
         scores = centroid_scores(q, self.index)
-        kept = top_fraction(scores, self.policy.fraction, self.index.summary.size)
-        return selective_attention(q, self.index, clusters=kept, tail=self.policy.tail)
+        kept = top_fraction(scores, self.fraction, self.index.summary.size)
+        return selective_attention(q, self.index, clusters=kept, tail=self.tail)

@@ -21,6 +21,7 @@ from lcm_graph.attention.hf import (
     compress,
     register_attention,
 )
+from lcm_graph.attention.hf.policies import Recorded
 from lcm_graph.attention.windows import Rope
 from tests.references import error
 
@@ -225,6 +226,35 @@ def test_clusters_do_not_look_ahead(tail: str) -> None:
     assert together.isfinite().all() and error(together, found) >= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("fraction", "window", "latest", "looked"),
+    [(0.0, 32, 0, 4), (0.1, 32, 3, 10), (0.2, 3, 3, 20), (0.5, 32, 23, 50), (1.0, 200, 48, 100)],
+)
+def test_clusters_beside_the_first_and_latest(
+    fraction: float, window: int, latest: int, looked: int
+) -> None:
+    """These are looked at by all queries; with them as many tokens as wanted, or a cluster more."""
+    k, v = torch.randn(1, 2, 100, 8), torch.eye(100).expand(1, 2, 100, 100)
+    seen = Recorded(torch.randn(1, 4, 3, 8), k, v, torch.zeros(1, 100), 8**-0.5, {})
+    policy = Clusters(fraction, tail="drop", clusters=0.5, window=window)
+    out, _ = policy.keep(seen).attend(torch.randn(1, 4, 5, 8), torch.arange(100, 105))
+    assert (out[..., :4] > 0).all() and (out[..., 100 - latest :] > 0).all()
+    assert error(out.sum(-1), torch.ones(1, 4, 5)) <= 1e-5
+    counts = (out > 0).sum(-1)
+    assert (counts >= looked).all() and (counts <= looked + 6).all()
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 5])
+@torch.no_grad()
+def test_a_context_of_first_tokens(n: int) -> None:
+    """With hardly any others it is the model's own."""
+    ids, more = tokens(n), tokens(4)
+    expected = llama("sdpa")(torch.cat([ids, more], 1)).logits[:, n:]
+    for tail in ("drop", "summary"):
+        found = continued(llama("lcm_graph"), ids, more, Clusters(1.0, tail=tail))
+        assert error(found, expected) <= 1e-5
+
+
 @torch.no_grad()
 def test_a_context_of_one_token() -> None:
     ids, more = tokens(1), tokens(4)
@@ -234,7 +264,8 @@ def test_a_context_of_one_token() -> None:
 
 def test_the_first_tokens_are_kept_whatever_the_fraction() -> None:
     ids = tokens(40, batch=1)
-    for policy in (Surprisal(0.05), FirstAndLatest(0.05), Surprisal(0.0)):
+    dropping = Clusters(0.0, tail="drop")
+    for policy in (Surprisal(0.05), FirstAndLatest(0.05), Surprisal(0.0), dropping):
         near = continued(llama("lcm_graph"), ids, tokens(3, batch=1), policy)
         expected = dropped(llama("sdpa"), ids, tokens(3, batch=1), torch.arange(40) < 4)
         assert error(near, expected) <= 1e-5
@@ -260,6 +291,7 @@ def test_one_context_at_a_time() -> None:
         (lambda: Surprisal(-1.0), r"'fraction' must be from 0 to 1 \(got -1.0\)"),
         (lambda: HeadEntropy(5.0), r"'fraction' must be from 0 to 1 \(got 5.0\)"),
         (lambda: Clusters(0.5, block=0), "'block' must be"),
+        (lambda: Clusters(0.5, window=-1), r"'window' must be at least 0 \(got -1\)"),
         (lambda: compress(llama("sdpa"), tokens(3), Everything()), "attn_implementation='lcm_gr"),
         (lambda: compress(torch.nn.ReLU(), tokens(3), Everything()), "got 'ReLU'"),
         (lambda: compress(llama("lcm_graph"), tokens(3)[0], Everything()), "'input_ids' must be"),
