@@ -52,6 +52,7 @@ class MoleculeGNN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.readout = aggregation_by_name(readout or aggr, hidden, hidden)
         self.narrow = to_width(self.readout, hidden)
+        self.pooled_norm = BatchNorm(hidden)  # sums of many nodes are large, means are not
         self.head = nn.Linear(hidden, num_tasks)
 
     def forward(self, batch: Any) -> Tensor:
@@ -60,5 +61,5 @@ class MoleculeGNN(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = x + self.dropout(norm(conv(x, batch.edge_index, batch.edge_attr)).relu())
         pooled = self.readout(x, ptr=batch.ptr, dim_size=batch.num_graphs)
-        out: Tensor = self.head(self.narrow(pooled))
+        out: Tensor = self.head(self.pooled_norm(self.narrow(pooled)))
         return out

@@ -97,6 +97,15 @@ def test_unknown_conv():
         MoleculeGNN("sum", conv="gat")
 
 
+@pytest.mark.parametrize("aggr", ["sum", "mean", "max", "pna", "lcm"])
+def test_answers_begin_at_one_scale(aggr):
+    """However many nodes are added up."""
+    torch.manual_seed(0)
+    graphs = [molecule(size, size) for size in range(20, 60)]
+    out = MoleculeGNN(aggr, hidden=16).train()(Batch.from_data_list(graphs))
+    assert 0.2 <= out.std() <= 1.5 and out.abs().max() <= 5
+
+
 @pytest.mark.parametrize("aggr", ["sum", "lcm"])
 def test_one_node_training_batch(aggr):
     model = MoleculeGNN(aggr, hidden=8, num_layers=2).train()
