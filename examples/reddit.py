@@ -1,6 +1,6 @@
 """Graphs of up to 3,782 nodes, read out: discussions of REDDIT-BINARY, by ten folds.
 
-    python examples/reddit.py --root ROOT [--aggr sum gru lcm] [--dataset REDDIT-BINARY]
+    python examples/reddit.py --root ROOT [--aggr sum mean gru lcm] [--dataset REDDIT-BINARY]
 
 ``ROOT`` holds ``REDDIT-BINARY.npz``. The layers are the same, and sum; what differs is the readout.
 Fold f is tested, fold f + 1 chooses the epoch, the others are learned from: runs are folds.
@@ -66,7 +66,7 @@ def train(
 
 def main() -> None:
     """Compare readouts."""
-    parser = comparison_parser(__doc__, aggr=["sum", "gru", "lcm"], runs=FOLDS, epochs=20)
+    parser = comparison_parser(__doc__, aggr=["sum", "mean", "gru", "lcm"], runs=FOLDS, epochs=20)
     parser.add_argument("--root", required=True, help="folder of the data set's archive")
     parser.add_argument("--dataset", default="REDDIT-BINARY", help="name of the archive")
     parser.add_argument("--hidden", type=int, default=32, help="size of node states")

@@ -14,7 +14,7 @@ from lcm_graph.training.models.parts import BatchNorm, to_width
 
 
 class GraphClassifier(nn.Module):
-    """GIN on the degrees of a graph without features, a readout, a perceptron.
+    """GIN on the degrees of a graph without features, a normalised readout, a perceptron.
 
     Args:
         readout: name of the aggregation of a graph's nodes.
@@ -57,6 +57,7 @@ class GraphClassifier(nn.Module):
         self.readout = aggregation_by_name(readout, hidden, hidden)
         self.narrow = to_width(self.readout, hidden)
         self.head = nn.Sequential(
+            BatchNorm(hidden),  # sums of thousands of nodes are large, means are not
             nn.Linear(hidden, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
