@@ -76,15 +76,17 @@ class _Chunked(torch.autograd.Function):
         hidden = shared(inputs, unseen.unsqueeze(-1))
         wide_q = shared(inputs, q).to(dtype)
         for at in range(0, k.size(-2), CHUNK):
-            part, keys = _chunk(inputs, at)
-            weights = (logits_of(part, wide_q, shared(part, part.k)) - shift).exp()
-            weights = weights.masked_fill(hidden, 0)
-            d_v[..., keys, :] = _over_group(inputs, weights.mT @ d_out)
-            d_logits = weights * (d_out @ shared(part, part.v).to(dtype).mT + inner)
-            d_q += part.scale * (d_logits @ shared(part, part.k).to(dtype))
-            d_k[..., keys, :] = part.scale * _over_group(inputs, d_logits.mT @ wide_q)
+            part, rows, keys = _chunk(inputs, at)
+            seeing, d_seeing = wide_q[..., rows, :], d_out[..., rows, :]
+            weights = (logits_of(part, seeing, shared(part, part.k)) - shift[..., rows, :]).exp()
+            weights = weights.masked_fill(hidden[..., rows, :], 0)
+            d_v[..., keys, :] = _over_group(inputs, weights.mT @ d_seeing)
+            d_weights = d_seeing @ shared(part, part.v).to(dtype).mT
+            d_logits = weights * (d_weights + inner[..., rows, :])
+            d_q[..., rows, :] += part.scale * (d_logits @ shared(part, part.k).to(dtype))
+            d_k[..., keys, :] = part.scale * _over_group(inputs, d_logits.mT @ seeing)
             if d_bias is not None:
-                _add_bias(d_bias, ungrouped(inputs, d_logits), keys)
+                _add_bias(d_bias, ungrouped(inputs, d_logits), rows, keys)
         d_q = ungrouped(inputs, d_q)
         return (
             d_q.to(q.dtype),
@@ -108,30 +110,46 @@ def _by_autograd(
 
 
 def _fold(inputs: Inputs) -> AttentionState:
-    """The chunks' states, merged one after another."""
+    """The chunks' states, merged one after another; where no gradient is recorded."""
     channels = inputs.v.size(-1)
     shape = inputs.q.shape[:-1]
     blank = SoftmaxAttention(max(1, channels)).identity(
         shape.numel(), dtype=inputs.dtype, device=inputs.q.device
     )
-    state = AttentionState(blank.out[:, :channels].view(*shape, channels), blank.lse.view(shape))
+    out, lse = blank.out[:, :channels].view(*shape, channels), blank.lse.view(shape)
     for at in range(0, inputs.k.size(-2), CHUNK):
-        part, _ = _chunk(inputs, at)
-        state = merge(state, plain_attention(part))
-    return state
+        part, rows, _ = _chunk(inputs, at)
+        before = AttentionState(out[..., rows, :], lse[..., rows])
+        out[..., rows, :], lse[..., rows] = merge(before, plain_attention(part))
+    return AttentionState(out, lse)
 
 
-def _chunk(inputs: Inputs, at: int) -> tuple[Inputs, slice]:
-    """The same with some of the keys, and which."""
+def _chunk(inputs: Inputs, at: int) -> tuple[Inputs, slice, slice]:
+    """The same with some of the keys and the queries that see them; which queries, which keys."""
+    rows = slice(0, None)
     keys = slice(at, min(at + CHUNK, inputs.k.size(-2)))
+    diagonal = inputs.diagonal
+    if diagonal is not None:
+        rows = slice(max(0, at - diagonal), None)
+        diagonal += rows.start - at
     bias = inputs.bias
-    if bias is not None and bias.size(-1) > 1:
-        bias = bias[..., keys]
-    diagonal = None if inputs.diagonal is None else inputs.diagonal - at
+    if bias is not None:
+        bias = _of_logits(bias, rows, keys)
     part = inputs._replace(
-        k=inputs.k[..., keys, :], v=inputs.v[..., keys, :], bias=bias, diagonal=diagonal
+        q=inputs.q[..., rows, :],
+        k=inputs.k[..., keys, :],
+        v=inputs.v[..., keys, :],
+        bias=bias,
+        diagonal=diagonal,
     )
-    return part, keys
+    return part, rows, keys
+
+
+def _of_logits(bias: Tensor, rows: slice, keys: slice) -> Tensor:
+    """A part of a bias that broadcasts over logits, as a view."""
+    if bias.dim() > 1 and bias.size(-2) > 1:
+        bias = bias[..., rows, :]
+    return bias[..., keys] if bias.dim() and bias.size(-1) > 1 else bias
 
 
 def _over_group(inputs: Inputs, tensor: Tensor) -> Tensor:
@@ -139,7 +157,7 @@ def _over_group(inputs: Inputs, tensor: Tensor) -> Tensor:
     return tensor if inputs.group == 1 else tensor.sum(-3)
 
 
-def _add_bias(d_bias: Tensor, d_logits: Tensor, keys: slice) -> None:
+def _add_bias(d_bias: Tensor, d_logits: Tensor, rows: slice, keys: slice) -> None:
     """Add gradients of logits to those of a bias that was broadcast over them."""
-    own = d_bias[..., keys] if d_bias.size(-1) > 1 else d_bias
+    own = _of_logits(d_bias, rows, keys)
     own += d_logits.sum_to_size(own.shape)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lcm_graph.attention import AttentionState, attend, merge
-from lcm_graph.attention.dense import BACKENDS, call, chunked
+from lcm_graph.attention.dense import BACKENDS, call, chunked, plain
 from lcm_graph.attention.dense.chunked import chunked_attention
 from lcm_graph.attention.dense.inputs import Inputs
 from lcm_graph.attention.dense.kernel import kernel_attention
@@ -262,6 +262,34 @@ def test_causal_attention_keeps_no_table() -> None:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         attend(q, k, v, causal=True)
     assert sizes and max(sizes) < 40 * 40
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 40), (3, 40), (40, 3), (41, 17)])
+def test_causal_chunks_leave_out_queries_that_see_none(
+    monkeypatch: pytest.MonkeyPatch, n: int, m: int
+) -> None:
+    """Half of the logits, and what the edges of chunks add; forward and backward."""
+    computed: list[int] = []
+
+    def noted(inputs: Inputs, q: Tensor, k: Tensor) -> Tensor:
+        logits = plain.logits_of(inputs, q, k)
+        computed.append(logits.numel())
+        return logits
+
+    def noted_attention(inputs: Inputs) -> AttentionState:
+        computed.append(inputs.q.size(-2) * inputs.k.size(-2))
+        return plain_attention(inputs)
+
+    monkeypatch.setattr(chunked, "logits_of", noted)
+    monkeypatch.setattr(chunked, "plain_attention", noted_attention)
+    q, k, v = (t.requires_grad_() for t in tensors((), n, m, 4, 4, 1, torch.float32))
+    found = attend(q, k, v, causal=True, backend="chunked")
+    seen = int((as_bias({"causal": True}, n, m) == 0).sum())
+    most = seen + 5 * m  # a chunk's keys are seen by some of its queries
+    assert seen <= sum(computed) <= most
+    computed.clear()
+    found.out.sum().backward()
+    assert seen <= sum(computed) <= most
 
 
 def test_no_features() -> None:
