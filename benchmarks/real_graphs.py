@@ -81,7 +81,7 @@ def fill(text: str) -> str:
     def render(name: str, block: str) -> str:
         if name == "all" and block in OVERVIEWS:
             measured = [name for name in COMPARED if _path(name).exists()]
-            return OVERVIEWS[block]({name: _done(_read(name)) for name in measured})
+            return OVERVIEWS[block]({name: _read(name) for name in measured})
         if name not in METRICS or block not in BLOCKS:
             raise ValueError(
                 f"a mark must name one of {', '.join(METRICS)} and one of {', '.join(BLOCKS)} "
@@ -111,20 +111,18 @@ def source(comparison: Comparison, metric: Metric) -> str:
 
 def table(comparison: Comparison, metric: Metric) -> str:
     """Score, parameters, time and memory of each aggregation."""
-    done = _done(comparison)
-    scores = {aggr: [run["test"] for run in runs] for aggr, runs in done.items()}
-    asked = {aggr: len(runs) for aggr, runs in comparison["results"]["runs"].items()}
-    bold = clearly_best(scores, metric)
-    if any(len(runs) < asked[aggr] for aggr, runs in done.items()):
-        bold = None  # of those that failed nobody knows
+    bold = leader(comparison, metric)
     rows = [["", f"test {metric.name}", "validation", "parameters", "s/epoch", "MiB/step"]]
-    for aggr, runs in done.items():
-        score = mean_std(scores[aggr])
-        seconds = statistics.median(run["seconds_per_epoch"] for run in runs)
+    for aggr, asked in comparison["results"]["runs"].items():
+        runs = _done(comparison).get(aggr)
+        if runs is None:
+            rows.append([f"`{aggr}`", "failed", *["–"] * 4])
+            continue
+        score = mean_std([run["test"] for run in runs])
+        seconds = min(run["seconds_per_epoch"] for run in runs)  # least disturbed by other work
         rows.append(
             [
-                f"`{aggr}`"
-                + (f" ({len(runs)} of {asked[aggr]})" if len(runs) < asked[aggr] else ""),
+                f"`{aggr}`" + (f" ({len(runs)} of {len(asked)})" if len(runs) < len(asked) else ""),
                 f"**{score}**" if aggr == bold else score,
                 mean_std([run["valid"] for run in runs]),
                 f"{statistics.fmean(run['parameters'] for run in runs):,.0f}",
@@ -154,7 +152,7 @@ def paper(comparison: Comparison, metric: Metric) -> str:
 
 
 def larger(comparison: Comparison, metric: Metric) -> str:
-    """Errors on larger graphs, over those of the best constants: the median of the seeds."""
+    """Errors on larger graphs, over those of the training means: the median of the seeds."""
     lines = _larger(comparison)
     sizes = list(next(iter(lines.values())))
     rows = [["nodes", *sizes]]
@@ -188,55 +186,55 @@ BLOCKS: dict[str, Callable[[Comparison, Metric], str]] = {
 }
 
 
-def scores(done: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
+def scores(comparisons: Mapping[str, Comparison]) -> str:
     """What each aggregation scored in each comparison."""
     heads = []
-    for name in done:
+    for name in comparisons:
         metric = METRICS[name]
         heads.append(f"{name}: {metric.name}, {'higher' if metric.maximize else 'lower'} is better")
 
     def cell(name: str, aggr: str) -> str:
-        found = {one: [run["test"] for run in runs] for one, runs in done[name].items()}
-        if aggr not in found:
-            return "–"
-        score = f"{statistics.fmean(found[aggr]):.3f}"
-        return f"**{score}**" if aggr == clearly_best(found, METRICS[name]) else score
+        score = f"{statistics.fmean(run['test'] for run in _done(comparisons[name])[aggr]):.3f}"
+        return f"**{score}**" if aggr == leader(comparisons[name], METRICS[name]) else score
 
-    return _overview(heads, done, cell)
+    return _overview(heads, comparisons, cell)
 
 
-def costs(done: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
+def costs(comparisons: Mapping[str, Comparison]) -> str:
     """Time and memory of a training step, over those of the cheapest."""
 
     def cell(name: str, aggr: str) -> str:
-        if aggr not in done[name]:
-            return "–"
         ratios = []
-        for what in ("seconds_per_epoch", "step_mib"):
+        for what, of in (("seconds_per_epoch", min), ("step_mib", statistics.median)):
             found = {
-                one: statistics.median(run[what] for run in runs)
-                for one, runs in done[name].items()
+                one: of(run[what] for run in runs)
+                for one, runs in _done(comparisons[name]).items()
             }
             ratios.append(f"{found[aggr] / min(found.values()):.1f}×")
         return " / ".join(ratios)
 
-    return _overview([f"{name}: time / memory" for name in done], done, cell)
+    return _overview([f"{name}: time / memory" for name in comparisons], comparisons, cell)
 
 
 def _overview(
     heads: Sequence[str],
-    done: Mapping[str, Mapping[str, Sequence[Run]]],
+    comparisons: Mapping[str, Comparison],
     cell: Callable[[str, str], str],
 ) -> str:
     known = ("sum", "mean", "max", "pna", "gru", "lcm", "lcm-assoc", "mix")
+    asked = {name: each["results"]["runs"].keys() for name, each in comparisons.items()}
     rows = [["", *heads]]
     for aggr in known:
-        if any(aggr in found for found in done.values()):
-            rows.append([f"`{aggr}`", *(cell(name, aggr) for name in done)])
+        cells = []
+        for name, each in comparisons.items():
+            failed = "failed" if aggr in asked[name] else "–"
+            cells.append(cell(name, aggr) if aggr in _done(each) else failed)
+        if set(cells) != {"–"}:
+            rows.append([f"`{aggr}`", *cells])
     return markdown_table(rows)
 
 
-OVERVIEWS: dict[str, Callable[[Mapping[str, Mapping[str, Sequence[Run]]]], str]] = {
+OVERVIEWS: dict[str, Callable[[Mapping[str, Comparison]], str]] = {
     "scores": scores,
     "costs": costs,
 }
@@ -251,7 +249,10 @@ def draw_larger(comparison: Comparison, path: Path) -> None:
         for aggr, line in _larger(comparison).items()
     }
     plot_lines(
-        path, lines, xlabel="nodes (and the four sizes after)", ylabel="log₁₀(MSE / constant's MSE)"
+        path,
+        lines,
+        xlabel="nodes (and the four sizes after)",
+        ylabel="log₁₀(MSE / training means' MSE)",
     )
 
 
@@ -265,6 +266,16 @@ def _larger(comparison: Comparison) -> dict[str, dict[str, float]]:
             for size, values in found.items()
         }
     return lines
+
+
+def leader(comparison: Comparison, metric: Metric) -> str | None:
+    """What is :func:`clearly_best`; of a comparison with runs that failed nobody knows."""
+    runs = comparison["results"]["runs"]
+    if any("failed" in run for mine in runs.values() for run in mine):
+        return None
+    return clearly_best(
+        {aggr: [run["test"] for run in mine] for aggr, mine in runs.items()}, metric
+    )
 
 
 def clearly_best(scores: Mapping[str, Sequence[float]], metric: Metric) -> str | None:

@@ -38,7 +38,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=3000)
     parser.add_argument("--edges-each", type=int, default=4)
+    parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
+    if args.smoke:
+        args.nodes = 60
     if args.nodes < 2 or args.edges_each < 1:
         parser.error("there must be at least 2 nodes and 1 edge each")
     generator = torch.Generator().manual_seed(0)

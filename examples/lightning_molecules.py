@@ -3,7 +3,7 @@
     python examples/lightning_molecules.py [--root ROOT] [--dataset ogbg-molesol] [--aggr lcm]
 
 ``ROOT`` holds the data set's folder as OGB ships it; without it, FreeSolv comes with the package.
-Run again with more ``--epochs`` to go on from the last checkpoint. Needs ``pip install
+Run again with more ``--epochs`` to go on from the last epoch. Needs ``pip install
 pytorch-lightning``.
 """
 
@@ -29,10 +29,12 @@ from lcm_graph.training import MoleculeGNN
 class MoleculeModule(lightning.LightningModule):
     """Regress one property; what the aggregations ask for (``associativity=…``) joins the loss."""
 
-    def __init__(self, aggr: str, hidden: int, layers: int, mean: float, std: float) -> None:
+    def __init__(
+        self, aggr: str, hidden: int, layers: int, lr: float, mean: float, std: float
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.mean, self.std = mean, std
+        self.lr, self.mean, self.std = lr, mean, std
         self.model = MoleculeGNN(aggr, hidden, layers)
         self.valid_rmse = MeanSquaredError(squared=False)
         self.test_rmse = MeanSquaredError(squared=False)
@@ -56,7 +58,7 @@ class MoleculeModule(lightning.LightningModule):
         self.log("test_rmse", self.test_rmse, batch_size=batch.num_graphs)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=3e-3)
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
 
 
 def main() -> None:
@@ -67,6 +69,7 @@ def main() -> None:
     known = [name for name in AGGREGATIONS if name != "mix"]  # whose phases would be planned
     parser.add_argument("--aggr", default="lcm", choices=known, metavar="AGGR")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--out", type=Path, help="folder (default: in out/lightning, of its own)")
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
@@ -76,17 +79,27 @@ def main() -> None:
     out = args.out or Path("out/lightning", f"{args.dataset}-{args.aggr}{'-smoke' * args.smoke}")
     hidden, layers = (8, 1) if args.smoke else (64, 3)
 
-    lightning.seed_everything(0, verbose=False)
     targets = molecules.targets("train")
     loaders = {
         split: DataLoader(molecules.subset(split), batch_size=64, shuffle=split == "train")
         for split in ("train", "valid", "test")
     }
-    module = MoleculeModule(args.aggr, hidden, layers, float(targets.mean()), float(targets.std()))
-    checkpoints = ModelCheckpoint(out, monitor="valid_rmse", save_last=True)
+    mean, std = float(targets.mean()), float(targets.std())
+    last = out / "last.ckpt"
+    done = torch.load(last, weights_only=True) if last.exists() else None
+    lightning.seed_everything(0 if done is None else done["global_step"], verbose=False)
+    module = MoleculeModule(args.aggr, hidden, layers, args.lr, mean, std)
+    for name, here in module.hparams.items():
+        if done is not None and done["hyper_parameters"][name] != here:
+            there = done["hyper_parameters"][name]
+            parser.error(
+                f"{last}: {name} was {there!r} there and is {here!r} now; use another --out"
+            )
+    best = ModelCheckpoint(out, monitor="valid_rmse")
+    latest = ModelCheckpoint(out, "last", enable_version_counter=False)
     trainer = lightning.Trainer(
         max_epochs=args.epochs,
-        callbacks=[checkpoints],
+        callbacks=[best, latest],
         default_root_dir=out,
         accelerator="auto",
         devices=1,
@@ -95,9 +108,8 @@ def main() -> None:
         enable_model_summary=False,
         enable_progress_bar=not args.smoke,
     )
-    last = out / "last.ckpt"
     trainer.fit(
-        module, loaders["train"], loaders["valid"], ckpt_path=last if last.exists() else None
+        module, loaders["train"], loaders["valid"], ckpt_path=None if done is None else last
     )
     trainer.test(ckpt_path="best", dataloaders=loaders["test"])
 

@@ -79,7 +79,10 @@ def main() -> None:
     parser.add_argument("--readings", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=600, help="of training the readout")
     parser.add_argument("--out", type=Path, default=Path("out/live_stream"))
+    parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
+    if args.smoke:
+        args.readings, args.steps = 700, 3
     if args.readings < WINDOW:
         parser.error(f"--readings must be at least {WINDOW}, the width of a window")
 

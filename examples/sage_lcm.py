@@ -62,7 +62,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="folder of the Planetoid data sets")
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
+    if args.smoke:
+        args.epochs = 2
     torch.manual_seed(0)
 
     data = Planetoid(args.root, "Cora")[0] if args.root else synthetic_graph()

@@ -55,7 +55,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="folder of deps.npz")
     parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
+    if args.smoke:
+        args.channels = 4
     if "RANK" not in os.environ:
         parser.error("start it by torchrun, which makes the processes")
     dist.init_process_group("gloo")

@@ -43,7 +43,7 @@ def test_triton_operator(capsys: pytest.CaptureFixture[str]) -> None:
 def test_live_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--readings", "700", "--steps", "3", "--out", str(tmp_path)]
+    arguments = ["--smoke", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["live_stream.py", *arguments])
     runpy.run_path(str(EXAMPLES / "live_stream.py"), run_name="__main__")
     found = re.search(r"all at once by (\S+)", capsys.readouterr().out)
@@ -52,10 +52,19 @@ def test_live_stream(
 
 
 def test_growing_graph(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["growing_graph.py", "--nodes", "60"])
+    monkeypatch.setattr(sys, "argv", ["growing_graph.py", "--smoke"])
     runpy.run_path(str(EXAMPLES / "growing_graph.py"), run_name="__main__")
     found = re.search(r"([1-9]\d*) sets without gaps differ by (\S+)", capsys.readouterr().out)
     assert found is not None and float(found[2]) <= 1e-4
+
+
+def test_sage_lcm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["sage_lcm.py", "--smoke"])
+    runpy.run_path(str(EXAMPLES / "sage_lcm.py"), run_name="__main__")
+    found = re.fullmatch(
+        r"epoch   2  loss \d\.\d+  test accuracy (\d\.\d+)\n", capsys.readouterr().out
+    )
+    assert found is not None and float(found[1]) <= 1
 
 
 @pytest.mark.parametrize("function", ["sum", "modular_sum"])
@@ -138,11 +147,11 @@ def test_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dataset: str) ->
     assert all(0 <= run["test"] <= 1 for (run,) in results.values())
 
 
-@pytest.mark.parametrize("task", ["deps", "files"])
-def test_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+@pytest.mark.parametrize("task", [["deps"], ["deps", "--parts", "3"], ["files"]], ids=" ".join)
+def test_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: list[str]) -> None:
     write_dependencies(tmp_path)
     write_files(tmp_path)
-    arguments = ["--root", str(tmp_path), "--task", task, *AGGR]
+    arguments = ["--root", str(tmp_path), *AGGR, "--task", *task]
     results = run_example("debian.py", arguments, tmp_path / "out", monkeypatch)
     assert all(0 <= run["test"] <= 1 for (run,) in results.values())
     assert len({run["commonest"] for (run,) in results.values()}) == 1
@@ -214,7 +223,7 @@ def test_a_layer_in_two_processes(tmp_path: Path) -> None:
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *("--nproc-per-node", "2", str(EXAMPLES / "sharded_layer.py")),
-            *("--root", str(tmp_path), "--channels", "4"),
+            *("--root", str(tmp_path), "--smoke"),
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
         capture_output=True,
@@ -240,6 +249,21 @@ def test_lightning_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert "Restored all states from the checkpoint" in done.stderr
     last = torch.load(tmp_path / "last.ckpt", weights_only=False)
     assert last["global_step"] == 2 * 9  # of two epochs
+    command = [sys.executable, script, "--smoke", "--aggr", "max", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "aggr was 'lcm' there and is 'max' now" in done.stderr
+
+
+def test_lightning_keeps_the_last_epoch_also_if_it_is_not_the_best(tmp_path: Path) -> None:
+    script = str(EXAMPLES / "lightning_molecules.py")
+    command = [sys.executable, script, "--smoke", "--epochs", "4", "--lr", "0.5"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    (best,) = {path.name for path in tmp_path.glob("*.ckpt")} - {"last.ckpt"}
+    assert not best.startswith("epoch=3")  # else this shows nothing
+    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 4 * 9
 
 
 def test_mnist_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from lcm_graph.aggregators import AGGREGATIONS, BASELINES, regularization
 from lcm_graph.training.experiments import count_parameters
-from lcm_graph.training.loop import fit
+from lcm_graph.training.loop import fit, without_addresses
 from lcm_graph.training.mixes import plan_mixes
 from lcm_graph.training.peak_memory import peak_memory
 from lcm_graph.training.protocol import Task
@@ -94,8 +94,8 @@ def compare(
         Aggregation -> results, seed by seed; ``{"failed": message}`` of one that failed.
 
     Raises:
-        SystemExit: an option is out of range, a run in ``--out`` was made with other settings, data
-            are missing or damaged, or ``function`` raised another ValueError.
+        SystemExit: an option is out of range, a run in ``--out`` was made with other settings or
+            other data, data are missing or damaged, or ``function`` raised another ValueError.
     """
     for option in ("runs", "epochs", "jobs"):
         if getattr(args, option) < 1:
@@ -128,7 +128,11 @@ def compare(
     results: Results = {
         aggr: [done[f"{aggr}--{seed}"].result for seed in range(args.runs)] for aggr in args.aggr
     }
+    _check_one_task(results, out / "runs")
     print(format_table(["aggregation", *columns], _rows(results, columns)))
+    commits = {str(done[run].environment.get("commit")) for run in runs}
+    if len(commits) > 1:
+        print(f"the runs are of several commits: {', '.join(sorted(commits))}")
     for message in dict.fromkeys(
         run["failed"] for mine in results.values() for run in mine if "failed" in run
     ):
@@ -147,6 +151,25 @@ def compare(
         },
     )
     return results
+
+
+def _check_one_task(results: Results, folder: Path) -> None:
+    """Aggregations are compared on the same data, also where some runs were kept and some not.
+
+    Raises:
+        SystemExit: two of one seed were not.
+    """
+    first: dict[int, tuple[str, str]] = {}
+    for aggr, mine in results.items():
+        for seed, run in enumerate(mine):
+            if "task" not in run:
+                continue
+            other, task = first.setdefault(seed, (aggr, run["task"]))
+            if run["task"] != task:
+                raise SystemExit(
+                    f"{folder}: runs of seed {seed} must be of the same data; {other} had {task}, "
+                    f"{aggr} had {run['task']}. Delete the files of those that are out of date"
+                )
 
 
 def _tried(function: Callable[..., Mapping[str, Any]], **settings: Any) -> Mapping[str, Any]:
@@ -198,7 +221,8 @@ def fit_and_test(
 
     Returns:
         ``valid``, ``test``, ``best_epoch`` (which is tested), ``parameters``, ``seconds_per_epoch``
-        and ``step_mib``, see :func:`step_memory`.
+        and ``step_mib``, see :func:`step_memory`; the ``task``, which names its data; and the
+        ``history``, training loss and validation metric of each epoch.
     """
     keep = plan_mixes(model, task, epochs)
     memory = step_memory(model.to(device), task, seed=seed, device=device)
@@ -220,6 +244,8 @@ def fit_and_test(
         "parameters": count_parameters(model),
         "seconds_per_epoch": result.seconds_per_epoch,
         "step_mib": memory / 2**20,
+        "task": without_addresses(task),
+        "history": [[epoch.loss, epoch.valid] for epoch in result.history],
     }
 
 

@@ -43,7 +43,7 @@ class Generalisation:
         best_epoch: epoch (from 1) whose weights were tested.
         valid: validation accuracy of that epoch, on sets of twice the largest training size.
         parameters: number of trainable parameters.
-        seconds_per_epoch: mean training time.
+        seconds_per_epoch: median training time.
         model: the trained model.
     """
 

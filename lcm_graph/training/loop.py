@@ -112,7 +112,7 @@ def fit(
     made = optimizer(model.parameters(), lr=lr)
     scheduler: LRScheduler | None = None
     settings = {
-        "model": without_addresses(model),
+        "model": _modules(model),
         "task": without_addresses(task),
         "optimizer": _described(made),
         "lr": lr,
@@ -165,7 +165,8 @@ class _Run:
         self.history: list[Epoch] = []
         self.best_epoch = 0
         self.best_weights: dict[str, Any] = {}
-        self.on_cuda = any(parameter.is_cuda for parameter in model.parameters())
+        self.device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+        self.on_cuda = self.device.type == "cuda"
 
     def epoch(self, bar: tqdm[Any]) -> None:
         number = len(self.history) + 1
@@ -210,7 +211,7 @@ class _Run:
     def _seconds(self) -> float:
         """The time, when the device has done what it was given."""
         if self.on_cuda:
-            torch.cuda.synchronize(next(self.model.parameters()).device)
+            torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
     def _is_best(self, valid: float) -> bool:
@@ -229,7 +230,7 @@ class _Run:
             "best_epoch": self.best_epoch,
             "best_weights": self.best_weights,
             "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.on_cuda else None,
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.on_cuda else None,
         }
 
     def restore(self, state: dict[str, Any], path: str | Path, epochs: int) -> None:
@@ -242,7 +243,7 @@ class _Run:
         self.best_epoch, self.best_weights = state["best_epoch"], state["best_weights"]
         torch.set_rng_state(state["rng"])
         if self.on_cuda and state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"])
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
     def _check_same(self, state: dict[str, Any], path: str | Path, epochs: int) -> None:
         remedy = "use the same settings, another checkpoint file, or start without resume"
@@ -253,12 +254,13 @@ class _Run:
                     f"cannot resume from {path}: {name} has shape {theirs.get(name, 'none')} "
                     f"there and {mine.get(name, 'none')} in this model; {remedy}"
                 )
-        there = state["settings"]
-        for key in sorted(self.settings.keys() | there.keys()):
-            if self.settings.get(key) != there.get(key):
+        there = _flat(state["settings"])
+        here = _flat(self.settings)
+        for key in [*here, *there]:
+            if here.get(key) != there.get(key):
                 raise CheckpointError(
                     f"cannot resume from {path}: {key} was {there.get(key)} there and is "
-                    f"{self.settings.get(key)} now; {remedy}"
+                    f"{here.get(key)} now; {remedy}"
                 )
         if len(state["history"]) > epochs:
             raise CheckpointError(
@@ -270,6 +272,18 @@ class _Run:
 def _described(optimizer: torch.optim.Optimizer) -> str:
     settings = sorted((name, value) for name, value in optimizer.defaults.items() if name != "lr")
     return f"{type(optimizer).__name__} {dict(settings)}"
+
+
+def _modules(model: nn.Module) -> dict[str, str]:
+    """Every module by itself: PyG's layers do not show what they aggregate by."""
+    return {name: without_addresses(module) for name, module in model.named_modules()}
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """With a key for each module of the model, innermost first: they say best what differs."""
+    modules = settings["model"] if isinstance(settings["model"], dict) else {}
+    by_name = {f"model {name}".rstrip(): modules[name] for name in reversed(modules)}
+    return {**{key: value for key, value in settings.items() if key != "model"}, **by_name}
 
 
 def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, list[int]]:

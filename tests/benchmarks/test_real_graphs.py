@@ -100,21 +100,32 @@ def test_a_table_by_hand() -> None:
     rows = table({"results": {"runs": runs}}, METRICS["reddit"]).splitlines()
     assert rows[0] == "|  | test accuracy | validation | parameters | s/epoch | MiB/step |"
     assert rows[2] == "| `sum` | 0.710 ± 0.014 | 0.610 ± 0.014 | 1,234 | 1.0 | 7 |"
-    assert rows[3] == "| `lcm` | **0.910 ± 0.014** | 0.800 ± 0.000 | 1,234 | 5.0 | 7 |"
+    assert rows[3] == "| `lcm` | **0.910 ± 0.014** | 0.800 ± 0.000 | 1,234 | 4.0 | 7 |"
     runs["lcm"].append({"failed": "loss is nan"})
     assert "| `lcm` (2 of 3) | 0.910 ± 0.014 |" in table(
         {"results": {"runs": runs}}, METRICS["reddit"]
     )
 
 
+def test_what_failed_throughout_is_told_and_leaves_nothing_bold() -> None:
+    runs = {"sum": [run(0.7), run(0.72)], "mean": [run(0.9), run(0.92)]}
+    some = {"results": {"runs": runs | {"lcm": [{"failed": "no memory"}] * 2}}}
+    rows = table(some, METRICS["reddit"]).splitlines()
+    assert "**" in table({"results": {"runs": runs}}, METRICS["reddit"])
+    assert rows[3].startswith("| `mean` | 0.910 ±")
+    assert rows[4] == "| `lcm` | failed | – | – | – | – |"
+
+
 def test_overviews() -> None:
-    done = {
-        "reddit": {
-            "sum": [run(0.7, seconds=1)] * 2,
-            "lcm": [run(0.9, seconds=3), run(0.91, seconds=3)],
-        },
-        "molesol": {"sum": [run(1.0)] * 2},
-    }
-    by_score = scores(done).splitlines()
+    def some(**runs: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"results": {"runs": runs}}
+
+    faster, slower = [run(0.7, seconds=1)] * 2, [run(0.9, seconds=3), run(0.91, seconds=3)]
+    comparisons = {"reddit": some(sum=faster, lcm=slower), "molesol": some(sum=[run(1.0)] * 2)}
+    by_score = scores(comparisons).splitlines()
     assert by_score[2:] == ["| `sum` | 0.700 | 1.000 |", "| `lcm` | **0.905** | – |"]
-    assert costs(done).splitlines()[3] == "| `lcm` | 3.0× / 1.0× | – |"
+    assert costs(comparisons).splitlines()[3] == "| `lcm` | 3.0× / 1.0× | – |"
+    comparisons["reddit"]["results"]["runs"]["lcm"].append({"failed": "loss is nan"})
+    comparisons["molesol"]["results"]["runs"]["lcm"] = [{"failed": "no memory"}]
+    assert scores(comparisons).splitlines()[3] == "| `lcm` | 0.905 | failed |"
+    assert costs(comparisons).splitlines()[3] == "| `lcm` | 3.0× / 1.0× | failed |"

@@ -14,6 +14,7 @@ from torch_geometric.loader import DataLoader, NeighborLoader, RandomNodeLoader
 from torch_geometric.nn import GATConv, GCNConv, GINConv, PNAConv, SAGEConv
 from torch_geometric.nn.aggr import Aggregation, MultiAggregation
 from torch_geometric.typing import WITH_PYG_LIB, WITH_TORCH_SPARSE
+from torch_geometric.utils import k_hop_subgraph
 
 from lcm_graph.aggregators import (
     LCMAggregation,
@@ -45,6 +46,13 @@ def one_step(model: nn.Module, *inputs: Any) -> None:
     (out * torch.randn_like(out)).sum().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
     torch.optim.Adam(model.parameters()).step()
+
+
+class First(nn.Module):
+    """Of what a model answers."""
+
+    def forward(self, answers: tuple[Tensor, ...]) -> Tensor:
+        return answers[0]
 
 
 def test_gin_and_gat(aggregation: Aggregation) -> None:
@@ -160,12 +168,28 @@ def test_neighbor_loader() -> None:
         assert error(found, expected[part.n_id[: part.batch_size]]) <= 1e-5
 
 
+def test_sampled_neighbourhoods() -> None:
+    """Two layers on all that is two hops away: the seeds' answers are those of the whole graph."""
+    x = torch.randn(N, D)
+    first, second = (
+        SAGEConv(D, D, aggr=LCMAggregation(D, D, order="canonical")).eval() for _ in range(2)
+    )
+    expected = second(first(x, EDGES), EDGES)
+    for seeds in torch.arange(N).split(5):
+        nodes, edges, places, _ = k_hop_subgraph(seeds, 2, EDGES, relabel_nodes=True)
+        found = second(first(x[nodes], edges), edges)[places]
+        assert error(found, expected[seeds]) <= 1e-5
+
+
 def test_graphgym() -> None:
-    """A pooling is a function; a learned readout is registered as a layer's head of its own."""
+    """A pooling is a function; a learned readout is a head of its own; GraphGym builds models with
+    either."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what its optional packages warn of
         register = pytest.importorskip("torch_geometric.graphgym.register")
-    top = MonoidAggregation(TopK(D, k=2))
+        from torch_geometric.graphgym.config import cfg, set_cfg
+        from torch_geometric.graphgym.models.gnn import GNN
+    top = MonoidAggregation(TopK(D, k=1))
 
     @register.register_pooling("lcm_graph_topk")
     def pool(x: Tensor, batch: Tensor, size: int | None = None) -> Tensor:
@@ -183,9 +207,19 @@ def test_graphgym() -> None:
             return self.linear(self.readout(batch.x, batch.batch)), batch.y
 
     try:
-        x, index = torch.randn(5, D), torch.tensor([0, 0, 0, 2, 2])
-        assert register.pooling_dict["lcm_graph_topk"](x, index).shape == (3, 2 * D)
-        head = register.head_dict["lcm_graph_head"](D, 4)
-        assert head(Data(x=x, batch=index))[0].shape == (3, 4)
+        graphs = [
+            Data(x=torch.randn(n, 3), edge_index=torch.randint(0, n, (2, 3 * n)), y=torch.ones(1))
+            for n in (3, 5)
+        ]
+        for head, pooling in (("graph", "lcm_graph_topk"), ("lcm_graph_head", "add")):
+            set_cfg(cfg)
+            cfg.gnn.head, cfg.model.graph_pooling, cfg.gnn.dim_inner = head, pooling, D
+            model = GNN(dim_in=3, dim_out=4).eval()
+            out, y = model(Batch.from_data_list(graphs))
+            assert out.shape == (2, 4) and torch.equal(y, torch.ones(2))
+            (alone, _) = model(Batch.from_data_list(graphs[1:]))
+            assert error(out[1:], alone) <= 1e-5
+            one_step(nn.Sequential(model, First()), Batch.from_data_list(graphs))
     finally:
+        set_cfg(cfg)
         del register.pooling_dict["lcm_graph_topk"], register.head_dict["lcm_graph_head"]

@@ -115,6 +115,25 @@ def test_mistakes_are_raised(tmp_path):
         compare(run, arguments, {"scale": 12}, COLUMNS, name="odd")
 
 
+def test_runs_of_other_data_are_not_compared(tmp_path, capsys):
+    arguments = parsed(tmp_path)
+    settings = {"changed": ["lcm-assoc"]}
+    with pytest.raises(SystemExit, match=r"seed 0 must be of the same data; sum had .*1.*had.*2"):
+        compare(run_of_some_data, arguments, settings, {}, name="odd")
+    assert not (tmp_path / "results.json").exists()
+    for path in (tmp_path / "runs").glob("lcm*"):  # as it was told
+        content = json.loads(path.read_text())
+        content["result"]["task"] = "data 1"
+        content["environment"]["commit"] = "another"
+        path.write_text(json.dumps(content))
+    compare(run_of_some_data, arguments, settings, {}, name="odd")
+    assert "the runs are of several commits: " in capsys.readouterr().out
+
+
+def run_of_some_data(aggr, seed, epochs, device, changed):
+    return {"task": f"data {1 + (aggr in changed)}"}
+
+
 def test_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compare(run, parsed(None), {"scale": 2}, COLUMNS, name="one")
@@ -155,6 +174,8 @@ def test_a_mix_has_chosen_in_time(task):
     model = MoleculeGNN("mix", 8, 1, readout="mix")
     found = fit_and_test(model, task, epochs=3, lr=1e-2, seed=0, device="cpu")
     assert found["best_epoch"] == 3 and task.steps_per_epoch == 5
+    assert found["task"] == repr(task)
+    assert len(found["history"]) == 3 and found["history"][2][1] == found["valid"]
     for module in model.modules():
         if isinstance(module, MixAggregation):
             phases = module.factor_choice

@@ -39,7 +39,7 @@ def load_tu_graphs(name: str, root: str | os.PathLike[str]) -> list[Data]:
     Source: Morris et al., "TUDataset: A collection of benchmark datasets for learning with graphs"
     (2020); folds as in Xu et al., "How Powerful are Graph Neural Networks?" (2019).
     """
-    folder = _text_folder(name, Path(root))
+    folder = _text_folder(name, Path(root).expanduser())
     keys = ("edge_index", "num_nodes", "node_tag", "y", "fold")
     found = read_arrays(root, f"{name}.npz", keys) if folder is None else _read_text(folder, name)
     edges, num_nodes, tags, labels, folds = found

@@ -93,10 +93,11 @@ def load_molecules(
         download: fetch the data set from OGB's server if its folder is absent.
 
     Raises:
-        ValueError: unknown name, or no ``root`` for a data set that is not shipped.
+        ValueError: unknown name, no ``root`` for a data set that is not shipped, or a file is
+            damaged.
         FileNotFoundError: the folder or one of its files is missing.
         PermissionError: ``processed/`` must be written and cannot be.
-        RuntimeError: a file is damaged, or the download failed.
+        RuntimeError: the download failed.
         ImportError: OGB is not installed, or torch is older than 2.6.
 
     Source: Hu et al., "Open Graph Benchmark" (2020), section 5.1 (splits, metrics).
@@ -272,11 +273,11 @@ def _explained(
     """The same failure, naming the file at fault and what to do about it."""
     if damaged := first_damaged(folder, split):
         path, reason = damaged
-        return RuntimeError(
+        return ValueError(
             f"{path} is damaged ({reason}); delete {folder} and copy or download it again"
         )
     if had_processed:
-        return RuntimeError(
+        return ValueError(
             f"{processed} cannot be used ({_first_line(error)}): it is damaged or was written by "
             f"something else; delete it, and it is rebuilt from {folder / 'raw'}"
         )
@@ -286,7 +287,7 @@ def _explained(
             f"data; copy the folder {folder} to a writable place with free space and pass that "
             f"as root"
         )
-    return RuntimeError(
+    return ValueError(
         f"{folder / 'raw'} cannot be processed ({_first_line(error)}): its files do not fit "
         f"together; delete {folder} and copy or download it again"
     )

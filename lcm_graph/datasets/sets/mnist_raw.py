@@ -28,9 +28,8 @@ def load_mnist(root: str | Path, split: str) -> tuple[NDArray[np.uint8], NDArray
         Pictures uint8 ``[N, 784]`` and labels uint8 ``[N]``.
 
     Raises:
-        ValueError: unknown ``split``.
+        ValueError: unknown ``split``, or a file is damaged, or holds something else.
         FileNotFoundError: a file is missing.
-        RuntimeError: a file is damaged, or holds something else.
     """
     if split not in PREFIXES:
         raise ValueError(f"split must be one of {', '.join(PREFIXES)} (got {split!r})")
@@ -79,7 +78,7 @@ def _shape(array: NDArray[np.uint8]) -> str:
     return " x ".join(map(str, array.shape))
 
 
-def _damaged(path: Path, reason: str) -> RuntimeError:
-    return RuntimeError(
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(
         f"{path} is damaged ({reason}); delete it and copy it again, or download it from {_SOURCE}"
     )

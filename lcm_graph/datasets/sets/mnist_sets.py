@@ -40,9 +40,8 @@ class MNISTSets(RandomSets):
         ptr, labels, y: see :class:`IntegerSets`.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or a file is damaged.
         FileNotFoundError: a file is missing from ``root``.
-        RuntimeError: a file is damaged.
 
     Source: sums of pictured digits are the task of Zaheer et al., "Deep Sets" (2017), section
     4.1.2.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from lcm_graph.training.tasks.parts import device_of, digest, known_split
+from lcm_graph.training.tasks.parts import checked_graphs, device_of, digest, known_split
 
 
 class GraphTask:
@@ -22,7 +22,7 @@ class GraphTask:
         batch_size: graphs per batch.
 
     Raises:
-        ValueError: ``batch_size`` is below 1, or a split is missing or empty.
+        ValueError: ``batch_size`` is below 1, a split is missing or empty, or a graph is in two.
     """
 
     maximize = True
@@ -30,10 +30,7 @@ class GraphTask:
     def __init__(self, graphs: Mapping[str, Sequence[Data]], *, batch_size: int = 32) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {batch_size})")
-        for split in ("train", "valid", *graphs):
-            if not graphs.get(split):
-                raise ValueError(f"graphs must have some under {split!r} (got none)")
-        self.graphs, self.batch_size = dict(graphs), batch_size
+        self.graphs, self.batch_size = checked_graphs(graphs), batch_size
 
     @property
     def steps_per_epoch(self) -> int:

@@ -26,13 +26,12 @@ class MoleculeTask:
     Args:
         molecules: the data.
         batch_size: graphs per training batch.
-        absolute: regress with absolute instead of squared error.
     """
 
-    def __init__(self, molecules: Molecules, *, batch_size: int = 32, absolute: bool = False):
+    def __init__(self, molecules: Molecules, *, batch_size: int = 32) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {batch_size})")
-        self.molecules, self.batch_size, self.absolute = molecules, batch_size, absolute
+        self.molecules, self.batch_size = molecules, batch_size
         self.maximize = molecules.maximize
         targets = molecules.targets("train")
         self.mean = torch.zeros(molecules.num_tasks)
@@ -63,7 +62,7 @@ class MoleculeTask:
         present = y == y
         if self.molecules.is_regression:
             y = (y - self.mean.to(device)) / self.std.to(device)
-            error: Callable[..., Tensor] = F.l1_loss if self.absolute else F.mse_loss
+            error: Callable[..., Tensor] = F.mse_loss
         else:
             error = F.binary_cross_entropy_with_logits
         # An absent label's loss is replaced, not selected: no sync, and 0 if all are absent.
@@ -89,7 +88,4 @@ class MoleculeTask:
 
     def __repr__(self) -> str:
         data = digest([self.molecules.dataset._data, *self.molecules.split.values()])
-        return (
-            f"{type(self).__name__}({self.molecules}, batch_size={self.batch_size}, "
-            f"absolute={self.absolute}, data={data})"
-        )
+        return f"{type(self).__name__}({self.molecules}, batch_size={self.batch_size}, data={data})"

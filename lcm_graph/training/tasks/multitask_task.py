@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from lcm_graph.datasets import GRAPH_LABELS, NODE_LABELS
-from lcm_graph.training.tasks.parts import device_of, digest, known_split
+from lcm_graph.training.tasks.parts import checked_graphs, device_of, digest, known_split
 
 _EVAL_BATCH_SIZE = 256
 
@@ -27,7 +27,7 @@ class MultitaskTask:
         batch_size: graphs per training batch, which are of one size.
 
     Raises:
-        ValueError: ``batch_size`` is below 1, or a split is missing or empty.
+        ValueError: ``batch_size`` is below 1, a split is missing or empty, or a graph is in two.
 
     Source: Corso et al., "Principal Neighbourhood Aggregation for Graph Nets" (2020), section 4.
     """
@@ -37,9 +37,7 @@ class MultitaskTask:
     def __init__(self, graphs: Mapping[str, Sequence[Data]], *, batch_size: int = 128) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 (got {batch_size})")
-        for split in ("train", "valid", *graphs):
-            if not graphs.get(split):
-                raise ValueError(f"graphs must have some under {split!r} (got none)")
+        graphs = checked_graphs(graphs)
         self.graphs = {split: _by_size(listed) for split, listed in graphs.items()}
         self.batch_size = batch_size
         train = graphs["train"]
@@ -88,8 +86,8 @@ class MultitaskTask:
         return torch.stack(by_size).mean(0).cpu()
 
     def constant_errors(self, split: str) -> Tensor:
-        """:meth:`errors` of the best constants: the training labels' means, a size weighing as
-        much as another."""
+        """:meth:`errors` of constants, the training labels' means, a size weighing as much as
+        another."""
         mean = {"y": self._means("y"), "graph_y": self._means("graph_y")}
         errors = [
             torch.cat(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 
 def known_split(split: str, splits: Any) -> str:
@@ -41,6 +42,27 @@ def checked_split(split: Mapping[str, Tensor], count: int, what: str) -> dict[st
             f"{counts.max()} times)"
         )
     return dict(split)
+
+
+def checked_graphs(graphs: Mapping[str, Iterable[Data]]) -> dict[str, list[Data]]:
+    """``graphs``, if there are some for ``"train"`` and ``"valid"``, and none is in two splits.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    listed = {split: list(some) for split, some in graphs.items()}
+    first: dict[int, str] = {}
+    for split in ("train", "valid", *listed):
+        if not listed.get(split):
+            raise ValueError(f"graphs must have some under {split!r} (got none)")
+    for split, some in listed.items():
+        for graph in some:
+            other = first.setdefault(id(graph), split)
+            if other != split:
+                raise ValueError(
+                    f"graphs must have each graph in one split (got one in {other!r} and {split!r})"
+                )
+    return listed
 
 
 def checked_classes(y: Tensor, count: int, split: Mapping[str, Tensor]) -> None:

@@ -191,7 +191,7 @@ def test_damaged_gzip(root, file, damage):
         {"truncated": content[: len(content) // 2], "foreign": b"<html>", "empty": b""}[damage]
     )
     named = r".csv.gz is damaged.*again" if damage != "empty" else r"(damaged|cannot be processed)"
-    with pytest.raises(RuntimeError, match=rf"{'' if damage == 'empty' else file}{named}"):
+    with pytest.raises(ValueError, match=rf"{'' if damage == 'empty' else file}{named}"):
         load_molecules(NAME, root)
     assert not (root / PROCESSED).exists() or file.startswith("split")
 
@@ -201,7 +201,7 @@ def test_csv_cut_at_a_line(root, file):
     path = root / "ogbg_molfreesolv" / "raw" / f"{file}.csv.gz"
     lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
     path.write_bytes(gzip.compress(b"".join(lines[: len(lines) // 2])))
-    with pytest.raises(RuntimeError, match=r"raw cannot be processed .*do not fit together"):
+    with pytest.raises(ValueError, match=r"raw cannot be processed .*do not fit together"):
         load_molecules(NAME, root)
     assert not (root / PROCESSED).exists()
 
@@ -210,7 +210,7 @@ def test_csv_cut_at_a_line(root, file):
 def test_corrupt_processed_file(root, content):
     (root / PROCESSED).parent.mkdir()
     (root / PROCESSED).write_bytes(content)
-    with pytest.raises(RuntimeError, match=rf"{PROCESSED.name} cannot be used .*delete it"):
+    with pytest.raises(ValueError, match=rf"{PROCESSED.name} cannot be used .*delete it"):
         load_molecules(NAME, root)
     (root / PROCESSED).unlink()
     assert len(load_molecules(NAME, root)) == 642
@@ -226,7 +226,7 @@ def test_processed_file_cannot_run_code(root, tmp_path):
     (root / PROCESSED).parent.mkdir()
     torch.save(Attack(), root / PROCESSED)
     (root / PROCESSED).with_name("pre_transform.pt").write_bytes((root / PROCESSED).read_bytes())
-    with pytest.raises(RuntimeError, match="delete it"):
+    with pytest.raises(ValueError, match="delete it"):
         load_molecules(NAME, root)
     assert not marker.exists()
 

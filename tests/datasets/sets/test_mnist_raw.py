@@ -53,7 +53,7 @@ def test_damaged(tmp_path, name, damage, message, compress):
     (tmp_path / name).unlink()
     path = tmp_path / (name + ".gz" if compress else name)
     path.write_bytes(gzip.compress(content) if compress else content)
-    with pytest.raises(RuntimeError, match=rf"{path.name} is damaged .*{message}.*copy it again"):
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged .*{message}.*copy it again"):
         load_mnist(tmp_path, "train")
 
 
@@ -69,7 +69,7 @@ def test_damaged_gzip(tmp_path, damage):
             "bits": content[:50] + bytes(len(content) - 50),
         }[damage]
     )
-    with pytest.raises(RuntimeError, match=rf"{IMAGES}.gz is damaged .*copy it again"):
+    with pytest.raises(ValueError, match=rf"{IMAGES}.gz is damaged .*copy it again"):
         load_mnist(tmp_path, "train")
 
 
@@ -86,7 +86,7 @@ def test_damaged_gzip(tmp_path, damage):
 def test_other_content(tmp_path, name, array, message):
     write_mnist(tmp_path)
     (tmp_path / name).write_bytes(idx_bytes(array))
-    with pytest.raises(RuntimeError, match=rf"{name} is damaged .*{message}"):
+    with pytest.raises(ValueError, match=rf"{name} is damaged .*{message}"):
         load_mnist(tmp_path, "train")
 
 

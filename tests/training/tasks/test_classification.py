@@ -233,6 +233,9 @@ def test_bad_arguments(nodes, graphs, sets):
         GraphTask(graphs, batch_size=0)
     with pytest.raises(ValueError, match=r"graphs must have some under 'train' \(got none\)"):
         GraphTask({"valid": graphs["valid"]})
+    twice = graphs | {"valid": [*graphs["valid"], graphs["train"][1]]}
+    with pytest.raises(ValueError, match=r"in one split \(got one in 'train' and 'valid'\)"):
+        GraphTask(twice)
     with pytest.raises(ValueError, match=r"batch_size must be at least 1 \(got -1\)"):
         TokenSetTask(*sets, batch_size=-1)
     with pytest.raises(ValueError, match=r"split must have sets under 'test' \(got none\)"):

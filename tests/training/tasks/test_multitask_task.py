@@ -108,6 +108,9 @@ def test_bad_arguments(graphs):
         MultitaskTask(graphs, batch_size=0)
     with pytest.raises(ValueError, match=r"graphs must have some under 'valid' \(got none\)"):
         MultitaskTask({"train": graphs["train"]})
+    twice = graphs | {"valid": [*graphs["valid"], graphs["train"][1]]}
+    with pytest.raises(ValueError, match=r"in one split \(got one in 'train' and 'valid'\)"):
+        MultitaskTask(twice)
     with pytest.raises(ValueError, match=r"split must be one of train, valid, larger \(got 'tes"):
         MultitaskTask(graphs).evaluate(nn.Module(), "test")
 
