@@ -207,8 +207,7 @@ def costs(comparisons: Mapping[str, Comparison]) -> str:
         ratios = []
         for what, of in (("seconds_per_epoch", min), ("step_mib", statistics.median)):
             found = {
-                one: of(run[what] for run in runs)
-                for one, runs in _done(comparisons[name]).items()
+                one: of(run[what] for run in runs) for one, runs in _done(comparisons[name]).items()
             }
             ratios.append(f"{found[aggr] / min(found.values()):.1f}×")
         return " / ".join(ratios)

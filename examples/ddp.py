@@ -60,6 +60,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.smoke:
         args.steps = 2
+    if args.steps < 1:
+        parser.error(f"--steps must be at least 1 (got {args.steps})")
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     on_cuda = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -10,6 +10,7 @@ pytorch-lightning``.
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,24 @@ def main() -> None:
     parser.add_argument("--dataset", default="ogbg-molfreesolv", help="OGB's name, of regression")
     known = [name for name in AGGREGATIONS if name != "mix"]  # whose phases would be planned
     parser.add_argument("--aggr", default="lcm", choices=known, metavar="AGGR")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, help="(default: 30; 2 with --smoke)")
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--out", type=Path, help="folder (default: in out/lightning, of its own)")
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
-    molecules = load_molecules(args.dataset, args.root)
+    if args.epochs is None:
+        args.epochs = 2 if args.smoke else 30
+    if args.epochs < 1:
+        parser.error(f"--epochs must be at least 1 (got {args.epochs})")
+    try:
+        molecules = load_molecules(args.dataset, args.root)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     if not molecules.is_regression:
         parser.error(f"--dataset must be one of regression (got {args.dataset})")
     out = args.out or Path("out/lightning", f"{args.dataset}-{args.aggr}{'-smoke' * args.smoke}")
+    if args.smoke and args.out is None:  # to see that it runs, not that it has run
+        shutil.rmtree(out, ignore_errors=True)
     hidden, layers = (8, 1) if args.smoke else (64, 3)
 
     targets = molecules.targets("train")
@@ -89,6 +99,10 @@ def main() -> None:
     done = torch.load(last, weights_only=True) if last.exists() else None
     lightning.seed_everything(0 if done is None else done["global_step"], verbose=False)
     module = MoleculeModule(args.aggr, hidden, layers, args.lr, mean, std)
+    if done is not None and done["epoch"] >= args.epochs:
+        parser.error(
+            f"--epochs must be at least {done['epoch'] + 1} as in {last} (got {args.epochs})"
+        )
     for name, here in module.hparams.items():
         if done is not None and done["hyper_parameters"][name] != here:
             there = done["hyper_parameters"][name]

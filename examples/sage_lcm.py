@@ -2,8 +2,8 @@
 
     python examples/sage_lcm.py [--root ROOT]
 
-With ``--root`` it trains on Cora, which ``torch_geometric.datasets.Planetoid`` finds there or
-downloads; without, on a small synthetic graph.
+With ``--root`` it trains on Cora (``ROOT`` holds ``Cora/raw``, Planetoid's files); without, on a
+small synthetic graph.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 from torch_geometric.data import Data
-from torch_geometric.datasets import Planetoid
 from torch_geometric.nn import SAGEConv
 
 from lcm_graph import LCMAggregation
+from lcm_graph.datasets import load_citations
 
 
 class SAGE(nn.Module):
@@ -40,49 +40,49 @@ class SAGE(nn.Module):
         return out
 
 
-def synthetic_graph(nodes: int = 600, degree: int = 5) -> Data:
+def synthetic_graph(nodes: int = 600, degree: int = 5) -> tuple[Data, dict[str, Tensor]]:
     """Colours as features; a node's class is the most frequent colour among its neighbours."""
     generator = torch.Generator().manual_seed(0)
     source = torch.randint(nodes, (nodes * degree,), generator=generator)
     target = torch.arange(nodes).repeat(degree)
     colour = torch.nn.functional.one_hot(torch.randint(3, (nodes,), generator=generator), 3).float()
     votes = torch.zeros(nodes, 3).index_add_(0, target, colour[source])
-    train = torch.arange(nodes) < nodes * 2 // 3
-    return Data(
-        x=colour,
-        edge_index=torch.stack([source, target]),
-        y=votes.argmax(dim=1),
-        train_mask=train,
-        test_mask=~train,
-    )
+    data = Data(x=colour, edge_index=torch.stack([source, target]), y=votes.argmax(dim=1))
+    train = nodes * 2 // 3
+    return data, {"train": torch.arange(train), "test": torch.arange(train, nodes)}
 
 
 def main() -> None:
     """Train, and print the accuracy on the test nodes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", help="folder of the Planetoid data sets")
+    parser.add_argument("--root", help="folder that holds Cora/raw")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
     if args.smoke:
         args.epochs = 2
+    if args.epochs < 1:
+        parser.error(f"--epochs must be at least 1 (got {args.epochs})")
     torch.manual_seed(0)
 
-    data = Planetoid(args.root, "Cora")[0] if args.root else synthetic_graph()
+    try:
+        data, split = load_citations("Cora", args.root) if args.root else synthetic_graph()
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     model = SAGE(data.x.size(1), 32, int(data.y.max()) + 1)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
     for epoch in range(1, args.epochs + 1):
         model.train()
         optimizer.zero_grad()
         out = model(data.x, data.edge_index)
-        loss = cross_entropy(out[data.train_mask], data.y[data.train_mask])
+        loss = cross_entropy(out[split["train"]], data.y[split["train"]])
         loss.backward()
         optimizer.step()
         if epoch % 20 == 0 or epoch == args.epochs:
             model.eval()
             with torch.no_grad():
                 right = model(data.x, data.edge_index).argmax(dim=1) == data.y
-            accuracy = right[data.test_mask].float().mean()
+            accuracy = right[split["test"]].float().mean()
             print(f"epoch {epoch:3d}  loss {loss:.3f}  test accuracy {accuracy:.3f}", flush=True)
 
 

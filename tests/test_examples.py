@@ -252,6 +252,9 @@ def test_lightning_goes_on_where_it_stopped(tmp_path: Path) -> None:
     command = [sys.executable, script, "--smoke", "--aggr", "max", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2 and "aggr was 'lcm' there and is 'max' now" in done.stderr
+    command = [sys.executable, script, "--smoke", "--epochs", "1", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and "--epochs must be at least 2" in done.stderr
 
 
 def test_lightning_keeps_the_last_epoch_also_if_it_is_not_the_best(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class FoldAggregation(Aggregation):
         raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        _check_tensors(args, kwargs)
         source = kwargs.get("source")
         if source is not None:
             check_vector("source", source)
@@ -185,7 +186,7 @@ class FoldAggregation(Aggregation):
         out = self._fold_in_order(x, plan, weight, source)
         if lead:
             out = out.reshape(*lead, num_sets, out.size(-1))
-        return out.movedim(-2, dim)
+        return out.movedim(-2, dim).contiguous()  # layers with heads view it
 
     def _fold_in_order(
         self, x: Tensor, plan: FoldPlan, weight: Tensor | None, source: Tensor | None
@@ -273,6 +274,24 @@ def _outside_graph(prepare: bool, make: Callable[..., FoldPlan], *args: Any) -> 
         return plan.prepared() if prepare else plan
 
 
+def _check_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse lists and the like, and elements without features, of which PyG's messages are odd."""
+    named = dict(zip(("x", "index", "ptr"), args, strict=False)) | kwargs
+    for name in ("x", "index", "ptr"):
+        value = named.get(name)
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(
+                f"'{name}' must be a tensor (got {type(value).__name__}); convert it with "
+                "torch.as_tensor"
+            )
+    x = named.get("x")
+    if isinstance(x, Tensor) and x.dim() < 2:
+        raise ValueError(
+            f"'x' must be [..., elements, features] (got shape {tuple(x.shape)}); of one feature "
+            "it is x.unsqueeze(-1)"
+        )
+
+
 def _check_weight(weight: Tensor | None, n: int) -> Tensor | None:
     if weight is None:
         return None
@@ -290,7 +309,8 @@ def check_features(x: Tensor, channels: int, name: str) -> None:
     """Refuse elements that are not floating point or have not ``channels`` features."""
     if x.size(-1) != channels:
         raise ValueError(
-            f"{name} takes elements of {channels} features (got shape {tuple(x.shape)})"
+            f"{name} takes elements of {channels} features (got shape {tuple(x.shape)}); its first "
+            f"argument is how many features they have: here {x.size(-1)}"
         )
     if not x.is_floating_point():
         raise ValueError(

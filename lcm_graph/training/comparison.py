@@ -22,7 +22,7 @@ from lcm_graph.training.mixes import plan_mixes
 from lcm_graph.training.peak_memory import peak_memory
 from lcm_graph.training.protocol import Task
 from lcm_graph.training.report import format_table, mean_std, write_results
-from lcm_graph.training.run_files import run_missing
+from lcm_graph.training.run_files import read_run, run_missing
 
 Results = dict[str, list[dict[str, Any]]]
 
@@ -77,7 +77,8 @@ def compare(
 ) -> Results:
     """Run ``function`` for each aggregation and seed, print a table, write ``results.json``.
 
-    Runs that are in ``--out`` already are not run again; what they ran on stands beside each in
+    Runs that are in ``--out`` already are not run again, and those of aggregations that are not
+    asked for are told of; what they ran on stands beside each in
     ``results.json``. Each has one thread. One that fails, for want of memory or because its loss
     is no number, has a message for a result, and the others go on; it is tried again if its file
     in ``--out`` is deleted. Other errors are raised.
@@ -100,6 +101,12 @@ def compare(
     for option in ("runs", "epochs", "jobs"):
         if getattr(args, option) < 1:
             raise SystemExit(f"--{option} must be at least 1 (got {getattr(args, option)})")
+    try:
+        torch.empty(0, device=args.device)
+    except (AssertionError, RuntimeError) as error:
+        raise SystemExit(
+            f"--device must be one that torch has (got {args.device}): {error}"
+        ) from error
     out = getattr(args, "out", Path("out", f"{name}-smoke" if args.smoke else name))
     if args.smoke and not hasattr(args, "out"):  # to see that it runs, not that it has run
         shutil.rmtree(out, ignore_errors=True)
@@ -119,6 +126,7 @@ def compare(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        others = _others(out / "runs", runs, common)
         tried = partial(_tried, function)
         done = run_missing(tried, runs, out / "runs", jobs=args.jobs, describe=described)
     except (OSError, ValueError) as error:  # no such data, a damaged file, other settings
@@ -133,6 +141,8 @@ def compare(
     commits = {str(done[run].environment.get("commit")) for run in runs}
     if len(commits) > 1:
         print(f"the runs are of several commits: {', '.join(sorted(commits))}")
+    if others:
+        print(f"in {out} are {', '.join(others)} too: to have all in one table, name all in --aggr")
     for message in dict.fromkeys(
         run["failed"] for mine in results.values() for run in mine if "failed" in run
     ):
@@ -151,6 +161,26 @@ def compare(
         },
     )
     return results
+
+
+def _others(
+    folder: Path, runs: Mapping[str, Mapping[str, Any]], common: Mapping[str, Any]
+) -> list[str]:
+    """Aggregations that have runs in a folder and are not asked for.
+
+    Raises:
+        ValueError: one was made with other settings: a folder holds one comparison.
+    """
+    asked = {run["aggr"] for run in runs.values()}
+    found = []
+    for path in sorted(folder.glob("*--*.json")):
+        aggr, _, seed = path.stem.rpartition("--")
+        if aggr in asked or not seed.isdigit():
+            continue
+        settings = json.loads(json.dumps({"aggr": aggr, "seed": int(seed), **common}))
+        if read_run(path, settings) is not None and aggr not in found:
+            found.append(aggr)
+    return found
 
 
 def _check_one_task(results: Results, folder: Path) -> None:

@@ -397,6 +397,27 @@ def test_keywords_that_are_none(make: Callable[[], object], message: str) -> Non
         make()
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: LCMAggregation(3, 3)(X, [0, 0, 1, 1]), TypeError, "'index' .*list.*as_tensor"),
+        (lambda: SumAggregation()(X, ptr=[0, 4]), TypeError, r"'ptr' must be a tensor \(got list"),
+        (lambda: SumAggregation()([[1.0]]), TypeError, r"'x' must be a tensor \(got list"),
+        (lambda: SumAggregation()(X[0]), ValueError, r"'x' must be .*got shape \(3,\).*unsqueeze"),
+        (
+            lambda: LCMAggregation(8, 8)(X),
+            ValueError,
+            r"8 features \(got shape \(4, 3\)\); its first argument .*: here 3",
+        ),
+    ],
+)
+def test_what_is_no_tensor_or_has_other_features(
+    call: Callable[[], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
 @pytest.mark.parametrize("monoid", [KeyedTopK, Rotation])
 def test_monoids_of_a_fixed_width_want_it(monoid: Callable[[Any], object]) -> None:
     with pytest.raises(ValueError, match=r"'channels' must be a positive integer \(got None\)"):

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader, NeighborLoader, RandomNodeLoader
-from torch_geometric.nn import GATConv, GCNConv, GINConv, PNAConv, SAGEConv
+from torch_geometric.nn import (
+    GATConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    PNAConv,
+    SAGEConv,
+    SuperGATConv,
+    TransformerConv,
+)
 from torch_geometric.nn.aggr import Aggregation, MultiAggregation
 from torch_geometric.typing import WITH_PYG_LIB, WITH_TORCH_SPARSE
 from torch_geometric.utils import k_hop_subgraph
@@ -21,6 +30,7 @@ from lcm_graph.aggregators import (
     MixAggregation,
     MonoidAggregation,
     RecurrentAggregation,
+    aggregation_by_name,
 )
 from lcm_graph.monoids import Product, Sum, TopK
 from tests.references import error
@@ -70,6 +80,32 @@ def test_gin_and_gat(aggregation: Aggregation) -> None:
     heads = [aggregation(messages[:, head], edges[1], dim_size=N) for head in range(2)]
     assert error(out, torch.stack(heads, dim=1).mean(1)) <= 1e-5
     one_step(gat, x, EDGES)
+
+
+@pytest.mark.parametrize("layer", [GATConv, GATv2Conv, SuperGATConv, TransformerConv])
+@pytest.mark.parametrize("name", ["sum", "lcm", "gru"])
+def test_heads_side_by_side(layer: type[nn.Module], name: str) -> None:
+    """PyG views what an aggregation gives of ``[E, heads, D]``; a head's answer is its own."""
+    torch.manual_seed(0)
+    aggregation = aggregation_by_name(name, 3, 3)
+    conv = layer(D, 3, heads=4, aggr=aggregation).eval()
+    x = torch.randn(N, D)
+    out = conv(x, EDGES)
+    assert out.shape == (N, 4 * 3)
+    kept: list[Tensor] = []
+    aggregation.register_forward_pre_hook(
+        lambda module, args, kwargs: kept.append(args[0]), with_kwargs=True
+    )
+    aggregation.register_forward_hook(lambda module, args, found: kept.append(found))
+    conv(x, EDGES)
+    messages, found = kept
+    index = EDGES[1]
+    if messages.size(0) > E:  # with loops
+        index = torch.cat([EDGES[1][EDGES[0] != EDGES[1]], torch.arange(N)])
+    for head in range(4):
+        alone = aggregation(messages[:, head], index, dim_size=N)
+        assert error(found[:, head], alone) <= 1e-5
+    assert found.is_contiguous()
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")

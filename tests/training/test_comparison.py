@@ -130,6 +130,17 @@ def test_runs_of_other_data_are_not_compared(tmp_path, capsys):
     assert "the runs are of several commits: " in capsys.readouterr().out
 
 
+def test_a_folder_holds_one_comparison(tmp_path, capsys):
+    compare(run, parsed(tmp_path, "--aggr", "sum"), {"scale": 2}, COLUMNS, name="odd")
+    capsys.readouterr()
+    arguments = parsed(tmp_path, "--aggr", "lcm-assoc", "--runs", "1")
+    with pytest.raises(SystemExit, match=r"sum--0.json was made with other settings: scale was 2"):
+        compare(run, arguments, {"scale": 3}, COLUMNS, name="odd")
+    assert not list(tmp_path.glob("runs/lcm*"))
+    compare(run, arguments, {"scale": 2}, COLUMNS, name="odd")
+    assert f"in {tmp_path} are sum too: to have all in one table" in capsys.readouterr().out
+
+
 def run_of_some_data(aggr, seed, epochs, device, changed):
     return {"task": f"data {1 + (aggr in changed)}"}
 
@@ -147,6 +158,8 @@ def test_bad_options(tmp_path, option):
         compare(run, parsed(tmp_path, option, "0"), {"scale": 2}, COLUMNS, name="odd")
     with pytest.raises(SystemExit):
         parsed(tmp_path, "--aggr", "odd")
+    with pytest.raises(SystemExit, match=r"--device must be one that torch has \(got odd\)"):
+        compare(run, parsed(tmp_path, "--device", "odd"), {"scale": 2}, COLUMNS, name="odd")
 
 
 @pytest.fixture
