@@ -141,6 +141,21 @@ def growth(result: Result) -> str:
     return markdown_table(rows)
 
 
+def three_tokens(result: Result) -> str:
+    """Accuracy by form of attention and task, and of answers that need less."""
+    runs, tasks = result["results"], result["settings"]["tasks"]
+    rows = [["", *tasks]]
+    for form in result["settings"]["forms"]:
+        mine = ([run for name, run in runs.items() if name.startswith(f"{task}--{form}--")]
+                for task in tasks)  # fmt: skip
+        rows.append([f"`{form}`", *(mean_std([run["test"] for run in some]) for some in mine)])
+    baselines = {name: None for task in tasks for name in runs[f"{task}--baselines"]}
+    for name in baselines:
+        constants = (runs[f"{task}--baselines"].get(name) for task in tasks)
+        rows.append([name, *("" if one is None else f"{one:.3f}" for one in constants)])
+    return markdown_table(rows)
+
+
 def prefix_errors(result: Result) -> str:
     """By way to have a prefix as a state, and by its length."""
     by_length = result["errors"]
@@ -252,6 +267,8 @@ BLOCKS: dict[tuple[str, str], Callable[[Result], str]] = {
     ("tensor_attention", "source"): source,
     ("tensor_attention", "errors"): polynomial_errors,
     ("tensor_attention", "times"): growth,
+    ("match3", "source"): example_source,
+    ("match3", "table"): three_tokens,
     ("prefixes", "source"): source,
     ("prefixes", "errors"): prefix_errors,
     ("language_model", "source"): source,

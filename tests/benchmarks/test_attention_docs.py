@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import attention_docs
-from benchmarks.attention_docs import PAGE, fill
+from benchmarks.attention_docs import PAGE, fill, three_tokens
 
 TEXT = PAGE.read_text(encoding="utf-8")
 
@@ -27,6 +27,23 @@ def test_what_is_not_measured_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(attention_docs, "RESULTS", tmp_path)
     filled = fill("<!-- limit critical -->\n<!-- / -->\n")
     assert filled == "<!-- limit critical -->\n\n*Not measured yet.*\n\n<!-- / -->\n"
+
+
+def test_a_table_of_tasks() -> None:
+    runs = {
+        "sums--standard--0": {"test": 0.5},
+        "sums--standard--1": {"test": 0.7},
+        "sums--strassen--0": {"test": 0.9},
+        "sums--baselines": {"constant": 0.25},
+    }
+    settings = {"tasks": ["sums"], "forms": ["standard", "strassen"]}
+    assert three_tokens({"results": runs, "settings": settings}).splitlines() == [
+        "|  | sums |",
+        "| --- | ---: |",
+        "| `standard` | 0.600 ± 0.141 |",
+        "| `strassen` | 0.900 |",
+        "| constant | 0.250 |",
+    ]
 
 
 def test_unknown_marks() -> None:
