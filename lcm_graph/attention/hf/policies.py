@@ -19,7 +19,7 @@ from lcm_graph.attention.selective import (
     top_fraction,
     top_tokens,
 )
-from lcm_graph.attention.selective.heads import rows_of
+from lcm_graph.attention.selective.heads import marked_rows, rows_of
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.attention.windows import Rope
 from lcm_graph.monoids.base import check_positive
@@ -62,12 +62,8 @@ class Tokens:
     @classmethod
     def of(cls, seen: Recorded, marks: Tensor) -> Tokens:
         """Those marked, bool ``[B, heads, M]``, in their order."""
-        counts = marks.sum(-1)
-        most = int(counts.max())
-        place = torch.arange(marks.size(-1), device=marks.device)
-        order = torch.where(marks, place, place + marks.size(-1)).argsort(dim=-1)[..., :most]
-        there = torch.arange(most, device=marks.device) < counts.unsqueeze(-1)
-        k, v = rows_of(seen.k, order), rows_of(seen.v, order)
+        rows, there = marked_rows(marks)
+        k, v = rows_of(seen.k, rows), rows_of(seen.v, rows)
         return cls(k, v, None if bool(there.all()) else there, seen.scale)
 
     def attend(self, q: Tensor, positions: Tensor) -> AttentionState:
@@ -94,6 +90,11 @@ class _Fraction:
     def __post_init__(self) -> None:
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"'fraction' must be from 0 to 1 (got {self.fraction})")
+
+
+def _check_not_negative(policy: Policy, name: str) -> None:
+    if getattr(policy, name) < 0:
+        raise ValueError(f"'{name}' must be at least 0 (got {getattr(policy, name)})")
 
 
 @dataclass(frozen=True)
@@ -173,19 +174,28 @@ class HeadEntropy(_Fraction):
         fraction: of the tokens, over all heads of a layer.
         pool: see :func:`observation_scores`.
         ratio: see :func:`entropy_budgets`; 1 gives all heads as many (SnapKV).
+        window: latest tokens, which are kept, of half of the fraction at most.
 
-    Source: Xiong et al., "UNComp" (2024), section 3; of each layer's heads here, which share keys.
+    Source: Li et al., "SnapKV" (2024), section 4; Xiong et al., "UNComp" (2024), section 3, of each
+    layer's heads here, which share keys.
     """
 
     pool: int = 5
     ratio: float = 2.0
+    window: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_not_negative(self, "window")
 
     def keep(self, seen: Recorded) -> Tokens:
         heads, m = seen.k.size(1), seen.k.size(2)
         entropy = matrix_entropy(seen.q.unflatten(1, (heads, -1)).flatten(2, 3)).mean(0)
         total = round(self.fraction * m) * heads
         budgets = entropy_budgets(entropy, total, ratio=self.ratio, most=m)
-        scores = observation_scores(seen.q, seen.k, pool=self.pool, scale=seen.scale)
+        scores = observation_scores(seen.q, seen.k, pool=self.pool, causal=True, scale=seen.scale)
+        latest = min(self.window, round(self.fraction * m) // 2)
+        scores[..., m - latest :] = torch.inf
         return Tokens.of(seen, top_tokens(scores, budgets.to(scores.device)))
 
 
@@ -217,9 +227,8 @@ class Clusters(_Fraction):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("block", self.block)
-        for name in ("n_sink", "window"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"'{name}' must be at least 0 (got {getattr(self, name)})")
+        _check_not_negative(self, "n_sink")
+        _check_not_negative(self, "window")
 
     def keep(self, seen: Recorded) -> Kept:
         m = seen.k.size(2)

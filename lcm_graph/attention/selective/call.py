@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
-from lcm_graph.attention.selective.heads import grouped, rows_of, ungrouped
+from lcm_graph.attention.selective.heads import grouped, marked_rows, rows_of, ungrouped
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked, summarize_tokens
 from lcm_graph.attention.states import AttentionState, ClusterState, merge
 from lcm_graph.monoids.state import map_state
@@ -106,10 +106,7 @@ def read_summary(queries: Tensor, index: KeyIndex, summary: ClusterState) -> Att
 
 def _exact(queries: Tensor, index: KeyIndex, kept: Tensor) -> AttentionState:
     """Attention to the keys marked, gathered; heads that keep fewer are padded."""
-    counts = kept.sum(-1)
-    most = int(counts.max()) if counts.numel() else 0
-    rows = kept.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[..., :most]
-    there = torch.arange(most, device=kept.device) < counts.unsqueeze(-1)
+    rows, there = marked_rows(kept)
     k, v = (rows_of(tensor, rows) for tensor in (index.k, index.v))
     mask = None if bool(there.all()) else there.unsqueeze(-2)
     return attend(queries, k, v, mask=mask, scale=index.scale)

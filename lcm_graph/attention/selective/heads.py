@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from lcm_graph.attention.states import AttentionState
@@ -27,6 +28,15 @@ def ungrouped(state: AttentionState, q: Tensor) -> AttentionState:
     group = q.size(1) // heads
     out = state.out.unflatten(2, (group, size)).flatten(1, 2)
     return AttentionState(out, state.lse.unflatten(2, (group, size)).flatten(1, 2))
+
+
+def marked_rows(marks: Tensor) -> tuple[Tensor, Tensor]:
+    """The places marked in bool ``[B, H, M]``, in their order: int64 ``[B, H, K]`` for the largest
+    number K of any head, and bool ``[B, H, K]``, which are there and not filled up."""
+    counts = marks.sum(-1)
+    most = int(counts.max()) if counts.numel() else 0
+    rows = marks.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)[..., :most]
+    return rows, torch.arange(most, device=marks.device) < counts.unsqueeze(-1)
 
 
 def rows_of(tensor: Tensor, rows: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
@@ -124,17 +123,18 @@ def _whole(q: Tensor, k: Tensor, v: Tensor, settings: _Settings) -> AttentionSta
 
 def _within_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: int, scale: float) -> AttentionState:
     """Each block of queries to its block of keys; blocks as further heads."""
-    heads, n, m = q.size(1), q.size(2), k.size(2)
-    of_q, of_k = -(-n // blocks), -(-m // blocks)
-    q, k, v = (_in_blocks(x, blocks, size) for x, size in ((q, of_q), (k, of_k), (v, of_k)))
+    heads = q.size(1)
+    at_q, at_k = (_places(x.size(2), blocks, x.device) for x in (q, k))
+    of_k = -(-k.size(2) // blocks)
     mask = None
-    if blocks * of_k != m:
-        there = torch.arange(blocks * of_k, device=q.device).view(blocks, 1, of_k) < m
-        mask = there.repeat(heads, 1, 1)
+    if blocks * of_k != k.size(2):
+        there = torch.zeros(blocks * of_k, dtype=torch.bool, device=k.device)
+        mask = there.index_fill(0, at_k, True).view(blocks, 1, of_k).repeat(heads, 1, 1)
+    q, k, v = (_in_blocks(x, blocks, at) for x, at in ((q, at_q), (k, at_k), (v, at_k)))
     state = attend(q, k, v, mask=mask, scale=scale)
     return AttentionState(
-        state.out.unflatten(1, (heads, blocks)).flatten(2, 3)[:, :, :n],
-        state.lse.unflatten(1, (heads, blocks)).flatten(2, 3)[:, :, :n],
+        state.out.unflatten(1, (heads, blocks)).flatten(2, 3)[:, :, at_q],
+        state.lse.unflatten(1, (heads, blocks)).flatten(2, 3)[:, :, at_q],
     )
 
 
@@ -143,9 +143,8 @@ def _sampled(q: Tensor, k: Tensor, v: Tensor, blocks: int, settings: _Settings) 
     n, m = q.size(2), k.size(2)
     draw = torch.rand(*k.shape[:2], settings.samples, generator=settings.generator, device=k.device)
     place = (draw * m).long().clamp(max=m - 1)
-    of_q, of_k = -(-n // blocks), -(-m // blocks)
-    query_block = torch.arange(n, device=q.device) // of_q
-    elsewhere = (place // of_k).unsqueeze(2) != query_block.unsqueeze(1)  # [B, H, N, samples]
+    query_block = torch.arange(n, device=q.device) * blocks // n
+    elsewhere = (place * blocks // m).unsqueeze(2) != query_block.unsqueeze(1)  # [B, H, N, samples]
     weight = torch.full((), m / settings.samples, device=q.device).log()
     return attend(
         q,
@@ -157,7 +156,18 @@ def _sampled(q: Tensor, k: Tensor, v: Tensor, blocks: int, settings: _Settings) 
     )
 
 
-def _in_blocks(x: Tensor, blocks: int, size: int) -> Tensor:
-    """``[B, H, n, D]`` -> ``[B, H * blocks, size, D]``, filled up with zeros."""
-    x = F.pad(x, (0, 0, 0, blocks * size - x.size(2)))
-    return x.unflatten(2, (blocks, size)).flatten(1, 2)
+def _places(n: int, blocks: int, device: torch.device) -> Tensor:
+    """Where the tokens of a sorted sequence are in equal parts of as many slots each, int64
+    ``[n]``: the part of token i is ``i * blocks // n``, whatever n, so that the parts of queries
+    and of keys lie at the same quantiles."""
+    token = torch.arange(n, device=device)
+    block = token * blocks // n
+    first = (block * n + blocks - 1) // blocks  # token of the block
+    return block * -(-n // blocks) + token - first
+
+
+def _in_blocks(x: Tensor, blocks: int, at: Tensor) -> Tensor:
+    """``[B, H, n, D]`` -> ``[B, H * blocks, slots, D]``, zeros where there is no token."""
+    slots = -(-x.size(2) // blocks)
+    blank = x.new_zeros(*x.shape[:2], blocks * slots, x.size(3))
+    return blank.index_copy(2, at, x).unflatten(2, (blocks, slots)).flatten(1, 2)

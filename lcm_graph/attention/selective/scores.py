@@ -38,39 +38,67 @@ def centroid_scores(q: Tensor, index: KeyIndex, *, level: int = 0) -> Tensor:
     if not 0 <= level < len(index.levels):
         raise ValueError(f"'level' must be from 0 to {len(index.levels) - 1} (got {level})")
     summary = index.levels[level].summary
-    if not q.numel():  # nobody asks
-        return torch.zeros_like(summary.size).masked_fill(summary.size == 0, -torch.inf)
-    mass = index.monoid.logits(summary, grouped(q, index.k.size(1)), index.scale).log_softmax(-1)
-    size = summary.size.unsqueeze(-2)
-    share = (mass - torch.where(size > 0, size, 1).log()).exp().mean(-2)
-    share = share.masked_fill(summary.size == 0, -torch.inf)
+    queries = grouped(q, index.k.size(1))
+    return expected_shares(index.monoid.logits(summary, queries, index.scale), summary.size)
+
+
+def expected_shares(logits: Tensor, size: Tensor, others: Tensor | None = None) -> Tensor:
+    """The share of attention of a key of each cluster, the mean over the queries.
+
+    Args:
+        logits: of clusters, ``[B, heads of keys, queries, C]``, see :meth:`ClusterSummary.logits`.
+        size: of these clusters, ``[B, heads of keys, C]``.
+        others: logits of what else there is, ``[B, heads of keys, queries, any number]``.
+
+    Returns:
+        ``[B, heads of keys, C]``, -inf for clusters without keys; 0 if nobody asks.
+
+    Raises:
+        ValueError: a share is NaN.
+    """
+    empty = size == 0
+    if not logits.size(-2):
+        return torch.zeros_like(size).masked_fill(empty, -torch.inf)
+    whole = logits.logsumexp(-1, keepdim=True)
+    if others is not None:
+        whole = torch.logaddexp(whole, others.logsumexp(-1, keepdim=True))
+    whole = whole.masked_fill(whole == -torch.inf, 0)  # nothing is there
+    of_one = torch.where(empty, 1, size).log().unsqueeze(-2)
+    share = (logits - whole - of_one).exp().mean(-2).masked_fill(empty, -torch.inf)
     if share.isnan().any():
         raise ValueError("'q' and the index's keys must be finite (a score is NaN)")
     return share
 
 
 def observation_scores(
-    q: Tensor, k: Tensor, *, pool: int = 5, scale: float | None = None
+    q: Tensor, k: Tensor, *, pool: int = 5, causal: bool = False, scale: float | None = None
 ) -> Tensor:
     """The attention that the last queries pay to each key, smoothed over neighbours.
 
     Args:
-        q: the last queries of a prompt, ``[B, H, N, D]``, which see all of the keys.
+        q: the last queries of a prompt, ``[B, H, N, D]``.
         k: ``[B, heads of keys, M, D]``.
         pool: width of the window of keys over which the mean is taken; odd.
+        causal: let the last query see all keys, the one before it all but the last, and so on;
+            all see all otherwise.
         scale: of the logits (default: ``D ** -0.5``).
 
     Returns:
         Float32 or wider ``[B, heads of keys, M]``.
 
     Raises:
-        ValueError: ``pool`` is not odd.
+        ValueError: ``pool`` is not odd, or there are more causal queries than keys.
 
     Source: Li et al., "SnapKV" (2024), section 4; also what UNComp selects by.
     """
     if pool < 1 or pool % 2 == 0:
         raise ValueError(f"'pool' must be odd and at least 1 (got {pool})")
-    mass = _shares(q, k, scale).sum(-2)
+    if causal and q.size(2) > k.size(2):
+        raise ValueError(
+            f"'q' must have no more causal queries than there are keys (got {q.size(2)} for "
+            f"{k.size(2)})"
+        )
+    mass = _shares(q, k, scale, causal).sum(-2)
     return F.avg_pool1d(mass, pool, stride=1, padding=pool // 2) if mass.numel() else mass
 
 
@@ -108,9 +136,13 @@ def redundancy_scores(
     return cosine.masked_fill(own, -1).amax(-1)
 
 
-def _shares(q: Tensor, k: Tensor, scale: float | None) -> Tensor:
+def _shares(q: Tensor, k: Tensor, scale: float | None, causal: bool = False) -> Tensor:
     """Attention of grouped queries, ``[B, heads of keys, queries, M]``."""
     scale = q.size(-1) ** -0.5 if scale is None else scale
     wide = torch.promote_types(q.dtype, torch.float32)
     logits: Tensor = scale * (grouped(q, k.size(1)).to(wide) @ k.to(wide).mT)
+    if causal:
+        n, m = q.size(2), k.size(2)
+        hidden = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(m - n + 1)
+        logits = logits.masked_fill(hidden.repeat(logits.size(2) // max(1, n), 1), -torch.inf)
     return logits.softmax(-1)

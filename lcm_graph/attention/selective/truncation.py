@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
-from lcm_graph.attention.states import merge
 
 
 class Truncation(NamedTuple):
@@ -42,7 +41,7 @@ def truncation(
     mask = kept.repeat_interleave(times, 1).unsqueeze(2)
     head = attend(q, k, v, mask=mask, scale=scale)
     rest = attend(q, k, v, mask=~mask, scale=scale)
-    whole = merge(head, rest)
+    whole = attend(q, k, v, scale=scale)
     mass = (rest.lse - whole.lse).exp()
     mass = torch.where(whole.lse == -torch.inf, 0, mass)
     return Truncation(

@@ -35,7 +35,17 @@ class ClusterSummary(Monoid):
     .. math::
         L = q\bar k + \log N + \tfrac12 q^T \Sigma q, \quad o = \bar v + \Gamma^T q.
 
-    This is exact for keys that are normally distributed, and to second order for all.
+    This is exact for infinitely many keys that are normally distributed, and to second order for
+    all. But of N keys none lies further than some :math:`\sqrt{2 \log N}` deviations from the mean,
+    where a query that is far out would seek them, so with :math:`\sigma^2 = q^T \Sigma q`, from
+    :math:`\sigma^2 = 2 \log N` on,
+
+    .. math::
+        L = q\bar k + \sigma \sqrt{2 \log N}, \quad
+        o = \bar v + \Gamma^T q \sqrt{2 \log N} / \sigma.
+
+    Order 2 takes ``key_channels * (key_channels + channels)`` numbers a cluster: more than its keys
+    and values, of clusters of fewer than ``key_channels / 2`` keys.
 
     Args:
         key_channels: features of a key.
@@ -47,6 +57,8 @@ class ClusterSummary(Monoid):
     dtype: lift float32 where many are narrower. The products of order 2 cancel where keys are far
     from 0 and near each other: subtract a common key first, which adds the same number to all
     logits of a query.
+
+    Source of the bound: Derrida, "Random-energy model" (1981), whose states freeze there.
     """
 
     invertible = True
@@ -148,11 +160,24 @@ class ClusterSummary(Monoid):
         there = state.size > 0
         found = scale * (queries @ mean.mT) + torch.where(there, state.size, 1).log().unsqueeze(-2)
         if state.key_products is not None:
-            scatter = divide(state.key_products, state.size[..., None, None])
-            scatter = scatter - mean.unsqueeze(-1) * mean.unsqueeze(-2)
-            spread = torch.einsum("...mi,...nij,...mj->...mn", queries, scatter, queries)
-            found = found + scale**2 / 2 * spread
+            found = found + self._scatter(state, queries, scale)[0]
         return found.masked_fill(~there.unsqueeze(-2), -torch.inf)
+
+    def _scatter(self, state: ClusterState, queries: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """What the scatter of a cluster's keys adds to its logit, and how far a query reaches along
+        it: 1 within what so many keys have, less beyond; ``[..., m, n]`` each."""
+        mean, _ = self.means(state)
+        assert state.key_products is not None
+        scatter = divide(state.key_products, state.size[..., None, None])
+        scatter = scatter - mean.unsqueeze(-1) * mean.unsqueeze(-2)
+        variance = torch.einsum("...mi,...nij,...mj->...mn", queries, scatter, queries)
+        variance = scale**2 * variance.clamp(min=0)
+        most = 2 * state.size.clamp(min=1).log().unsqueeze(-2).expand_as(variance)
+        within = variance <= most
+        deviation = torch.where(within, 1, variance).sqrt()
+        furthest = torch.where(within, 1, most).clamp(min=torch.finfo(most.dtype).tiny).sqrt()
+        added = torch.where(within, variance / 2, deviation * furthest - most / 2)
+        return added, torch.where(within, 1, furthest / deviation)
 
     def read(self, state: ClusterState, queries: Tensor, scale: float) -> AttentionState:
         """What queries gather of each cluster.
@@ -172,8 +197,9 @@ class ClusterSummary(Monoid):
         if state.value_products is not None:
             along = divide(state.value_products, state.size[..., None, None])
             along = along - mean_key.unsqueeze(-1) * mean_value.unsqueeze(-2)
-            moved = torch.einsum("...mi,...nic->...mnc", queries.to(mean_key.dtype), along)
-            out = out + scale * moved
+            queries = queries.to(mean_key.dtype)
+            moved = torch.einsum("...mi,...nic->...mnc", queries, along)
+            out = out + scale * self._scatter(state, queries, scale)[1].unsqueeze(-1) * moved
         return AttentionState(out, lse)
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from lcm_graph.attention.hf import (
     register_attention,
 )
 from lcm_graph.attention.hf.policies import Recorded
+from lcm_graph.attention.selective import observation_scores, top_tokens
 from lcm_graph.attention.windows import Rope
 from tests.references import error
 
@@ -245,6 +246,19 @@ def test_clusters_beside_the_first_and_latest(
     assert (counts >= looked).all() and (counts < looked + index.summary.size.max()).all()
 
 
+@pytest.mark.parametrize(("fraction", "latest"), [(0.1, 5), (0.4, 20), (1.0, 32)])
+def test_what_was_observed_and_the_latest_are_kept(fraction: float, latest: int) -> None:
+    """The latest by all heads; of the others what queries look at that see them."""
+    q, k, v = torch.randn(1, 4, 64, 8), torch.randn(1, 2, 100, 8), torch.eye(100)
+    seen = Recorded(q, k, v.expand(1, 2, 100, 100), torch.zeros(1, 100), 8**-0.5, {})
+    kept = HeadEntropy(fraction, ratio=1.0).keep(seen)
+    there = kept.v.sum(2) > 0
+    assert there[..., 100 - latest :].all()
+    scores = observation_scores(q, k, causal=True)[..., : 100 - latest]
+    best = top_tokens(scores, round(100 * fraction) - latest)
+    assert torch.equal(there[..., : 100 - latest], best)
+
+
 @pytest.mark.parametrize("n", [1, 3, 4, 5])
 @torch.no_grad()
 def test_a_context_of_first_tokens(n: int) -> None:
@@ -291,6 +305,7 @@ def test_one_context_at_a_time() -> None:
         (lambda: bounded_cache(1, 9).layers[0].observe(torch.ones(2)), "at most the 0 tokens seen"),
         (lambda: Surprisal(-1.0), r"'fraction' must be from 0 to 1 \(got -1.0\)"),
         (lambda: HeadEntropy(5.0), r"'fraction' must be from 0 to 1 \(got 5.0\)"),
+        (lambda: HeadEntropy(0.5, window=-1), r"'window' must be at least 0 \(got -1\)"),
         (lambda: Clusters(0.5, block=0), "'block' must be"),
         (lambda: Clusters(0.5, window=-1), r"'window' must be at least 0 \(got -1\)"),
         (lambda: compress(llama("sdpa"), tokens(3), Everything()), "attn_implementation='lcm_gr"),

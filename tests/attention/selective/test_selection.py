@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -30,9 +31,10 @@ from lcm_graph.attention.selective import (
     top_tokens,
     truncation,
 )
+from lcm_graph.attention.selective.hyper import _places, _within_blocks
 from lcm_graph.attention.selective.key_index import summarize, summarize_tokens
 from lcm_graph.attention.selective.partition import contiguous_blocks, hash_buckets, kmeans
-from lcm_graph.attention.states import ClusterSummary
+from lcm_graph.attention.states import ClusterState, ClusterSummary
 from lcm_graph.reduce import segment_reduce
 from tests.references import error
 
@@ -132,6 +134,19 @@ def test_observation_scores() -> None:
     assert error(smooth[..., 5], mass[..., 4:7].mean(-1)) <= 1e-5
 
 
+def test_observing_queries_see_what_lies_before_them() -> None:
+    """Against a mask written down, with two heads of queries to one of keys."""
+    q, k = torch.randn(1, 4, 3, D), torch.randn(1, 2, 20, D)
+    logits = q.unflatten(1, (2, 2)) @ k.unsqueeze(2).mT / D**0.5
+    hidden = torch.arange(20) > torch.arange(17, 20).unsqueeze(1)
+    mass = logits.masked_fill(hidden, -math.inf).softmax(-1).sum((2, 3))
+    assert error(observation_scores(q, k, pool=1, causal=True), mass) <= 1e-5
+    one = observation_scores(q[:, :, :1], k[:, :, :1], pool=1, causal=True)
+    assert torch.equal(one, torch.full((1, 2, 1), 2.0))
+    with pytest.raises(ValueError, match=r"no more causal queries .* \(got 3 for 2\)"):
+        observation_scores(q, k[:, :, :2], causal=True)
+
+
 @given(st.integers(0, 2**31), st.floats(0, 1))
 def test_fractions(seed: int, fraction: float) -> None:
     """The best clusters, as few as reach the fraction."""
@@ -171,17 +186,27 @@ def test_one_threshold_for_all_heads() -> None:
     assert global_threshold(scores, sizes, 0.0) == math.inf
 
 
-def test_hierarchies_look_at_fewer_centroids() -> None:
-    """And find a needle that a flat search finds."""
+def test_hierarchies_look_at_fewer_centroids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as they say, counted where they are; and find a needle that a flat search finds."""
+    asked: list[int] = []
+    original = ClusterSummary.logits
+
+    def counted(monoid: ClusterSummary, state: ClusterState, *rest: Any) -> Tensor:
+        asked.append(state.size.size(-1))
+        return original(monoid, state, *rest)
+
+    monkeypatch.setattr(ClusterSummary, "logits", counted)
     k, v, labels = planted(16, 12)
     q = k[:, :, 12 * 5 : 12 * 5 + 1] * 4  # asks for cluster 5
     index = KeyIndex.build(k, v, clusters=16, coarse=4)
     kept, looked = hierarchical_clusters(q, index, 0.05, coarse_fraction=0.25)
     assert index.tokens(kept)[0, 0][labels == 5].all()
-    assert int(looked) < 16
+    assert int(looked) == sum(asked) < 16
     everywhere, all_of_them = hierarchical_clusters(q, index, 0.05, coarse_fraction=1.0)
     flat = top_fraction(centroid_scores(q, index), 0.05, index.summary.size)
     assert torch.equal(everywhere, flat) and int(all_of_them) == 16 + 4
+    nothing, of_coarse = hierarchical_clusters(q, index, 0.05, coarse_fraction=0.0)
+    assert not nothing.any() and int(of_coarse) == 4
     with pytest.raises(ValueError, match="two levels"):
         hierarchical_clusters(q, KeyIndex.build(k, v, clusters=4), 0.1, coarse_fraction=1)
 
@@ -256,6 +281,24 @@ def test_hyper_attention_is_unbiased_and_masks_what_is_no_key() -> None:
     assert ((found.mean(0) - target).abs() <= 4.5 * found.std(0) / 600**0.5).all()
 
 
+@pytest.mark.parametrize(("n", "m", "size"), [(64, 400, 40), (7, 90, 9), (90, 7, 9), (50, 50, 8)])
+def test_blocks_of_queries_and_keys_lie_at_the_same_quantiles(n: int, m: int, size: int) -> None:
+    """And every block of keys is reached that has a block of queries: those of one direction."""
+    angle_q, angle_k = torch.linspace(0, 1, n).double(), torch.linspace(0, 1, m).double()
+    blocks = -(-max(n, m) // size)
+    places = [_places(count, blocks, torch.device("cpu")) for count in (n, m)]
+    assert all(len(set(at.tolist())) == len(at) for at in places)
+    v = torch.eye(m, dtype=torch.float64)[None, None]
+    q, k = (angle.view(1, 1, -1, 1) for angle in (angle_q, angle_k))
+    state = _within_blocks(q, k, v, blocks, 1.0)
+    for token in range(n):
+        seen = state.out[0, 0, token].nonzero().flatten()
+        assert (seen * blocks // m == token * blocks // n).all()
+    reached = (state.out[0, 0] > 0).any(0)
+    expected = torch.isin(torch.arange(m) * blocks // m, torch.arange(n) * blocks // n)
+    assert torch.equal(reached, expected)
+
+
 def test_causal_hyper_attention_sees_no_future() -> None:
     q, k, v = (torch.randn(1, 2, 50, D, dtype=torch.float64) for _ in range(3))
     for samples in (0, 8):
@@ -284,7 +327,10 @@ def test_what_is_lost_is_known_exactly() -> None:
     k, v = torch.randn(2, 2, 30, D, dtype=torch.float64), torch.randn(2, 2, 30, 3).double()
     for kept in (torch.rand(2, 2, 30) > 0.5, torch.rand(2, 2, 30) > 0.9):
         found = truncation(q, k, v, kept)
-        assert error(found.predicted, found.error) <= 1e-12
+        index = KeyIndex.build(k, v, partition="blocks")
+        some = selective_attention(q, index, tokens=kept, tail="drop")
+        off = (some.out - attend(q, k, v).out).norm(dim=-1)
+        assert error(found.predicted, off) <= 1e-12 and error(found.error, off) <= 1e-12
         masses = (q @ k.repeat_interleave(2, 1).mT / D**0.5).softmax(-1)
         rest = ~kept.repeat_interleave(2, 1).unsqueeze(2)
         assert error(found.mass, (masses * rest).sum(-1)) <= 1e-12

@@ -162,6 +162,32 @@ def test_cluster_summaries_err_less_at_second_order() -> None:
     assert errors[2][0] / errors[2][2] >= 6 and errors[2][1] / errors[2][3] >= 3.2
 
 
+@pytest.mark.parametrize("size", [2, 5, 100])
+def test_second_order_reaches_no_further_than_keys_do(size: int) -> None:
+    """For queries of any length: no steeper than the furthest key, and values beside the mean by
+    as many deviations as so many keys have."""
+    monoid = ClusterSummary(3, 1, order=2)
+    k = torch.randn(size, 3, dtype=torch.float64)
+    index = torch.zeros(size, dtype=torch.long)
+    direction = torch.randn(1, 3, dtype=torch.float64)
+    along = k @ direction.T
+    state = segment_reduce(monoid, monoid.lift(k, along), index)
+    deviation = float(along.std(unbiased=False))
+    furthest = math.sqrt(2 * math.log(size)) * deviation
+    before = -math.inf
+    for length in (1e-3, 1e-1, 1, 10, 1e3, 1e6):
+        query = (length * direction).requires_grad_()
+        found = monoid.read(state, query, 1.0)
+        moved = float(found.out.detach()) - float(along.mean())
+        expected = min(length * deviation**2, furthest)
+        assert moved == pytest.approx(expected, rel=1e-6)
+        steepness = float(found.lse.detach() - math.log(size)) / length
+        assert before <= steepness <= float(along.mean()) + furthest + 1e-9
+        before = steepness - 1e-9
+        (grad,) = torch.autograd.grad(found.lse.sum() + found.out.sum(), query)
+        assert grad.isfinite().all()
+
+
 def test_empty_clusters_weigh_nothing() -> None:
     monoid = ClusterSummary(2, 1)
     keys = torch.randn(3, 2)
