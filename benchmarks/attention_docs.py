@@ -6,6 +6,7 @@ python -m benchmarks.attention_docs
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import statistics
 from collections.abc import Callable
@@ -84,7 +85,10 @@ def lost(kind: str) -> Callable[[Result], str]:
 
 def identity(result: Result) -> str:
     """How far the error is from what the identity says."""
-    return f"Over all of the above the two differ by at most {result['identity']:.0e}, in float64."
+    return (
+        "Over all rows that drop the rest the two differ by at most "
+        f"{result['identity']:.0e}, in float64."
+    )
 
 
 def recall(result: Result) -> str:
@@ -134,7 +138,7 @@ def growth(result: Result) -> str:
     rows = [["", "", "lengths", "shortest", "longest", "exponent", "of the last two"]]
     for row in result["times"]:
         lengths = list(row["seconds"])
-        ends = (f"{1e3 * row['seconds'][n]['median']:.1f} ms" for n in (lengths[0], lengths[-1]))
+        ends = (f"{1e3 * row['seconds'][n]['min']:.1f} ms" for n in (lengths[0], lengths[-1]))
         exponents = (f"{row[what]:.2f}" for what in ("exponent", "exponent_of_last_two"))
         span = f"{int(lengths[0]):,}–{int(lengths[-1]):,}"
         rows.append([row["method"], row["mode"], span, *ends, *exponents])
@@ -168,11 +172,37 @@ def prefix_errors(result: Result) -> str:
 
 def perplexity(result: Result) -> str:
     """By length of the context."""
-    by_length = result["perplexity"]
+    by_length = result["losses"]
     rows = [["", *(f"{int(n):,} tokens" for n in by_length)]]
     for name in next(iter(by_length.values())):
-        rows.append([name, *(f"{found[name]:.2f}" for found in by_length.values())])
+        cells = []
+        for found in by_length.values():
+            (mine,), (full,) = found[name].values(), found["full"].values()
+            cells.append(_perplexity(mine, full))
+        rows.append([name, *cells])
     return markdown_table(rows)
+
+
+def perplexity_by_budget(result: Result) -> str:
+    """Of one length, by what is kept."""
+    by_policy = result["losses_by_budget"]
+    (full,) = by_policy["full"].values()
+    budgets = list(next(by for name, by in by_policy.items() if name != "full"))
+    rows = [["", *(f"{float(fraction):.0%}" for fraction in budgets)]]
+    for name, by in by_policy.items():
+        cells = (_perplexity(by.get(fraction, full), full) for fraction in budgets)
+        rows.append([name, *cells])
+    return markdown_table(rows)
+
+
+def _perplexity(losses: list[float], full: list[float]) -> str:
+    """With what it is above that of all keys, in nats, and the standard error over passages."""
+    perplexity = f"{math.exp(statistics.fmean(losses)):.1f}"
+    if losses == full:
+        return perplexity
+    above = [one - other for one, other in zip(losses, full, strict=True)]
+    spread = "" if len(above) < 2 else f" ± {statistics.stdev(above) / len(above) ** 0.5:.2f}"
+    return f"{perplexity} ({statistics.fmean(above):+.2f}{spread})"
 
 
 def digits(result: Result) -> str:
@@ -195,7 +225,8 @@ def critical(result: Result) -> str:
     dimensions = list(result["fit"])
     rows = [["", *(f"d = {d}" for d in dimensions)]]
     for kind, by in result["critical"].items():
-        rows.append([kind, *(f"{by[d]['critical']}" for d in dimensions)])
+        found = ((by[d]["critical"], by[d]["most"]) for d in dimensions)
+        rows.append([kind, *(f"{n}" if n < most else f"≥ {n}" for n, most in found)])
     rows.append(["the paper's fit", *(f"{result['fit'][d]:.1f}" for d in dimensions)])
     return markdown_table(rows)
 
@@ -258,6 +289,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Result], str]] = {
     ("selection", "source"): source,
     ("selection", "block"): lost("block"),
     ("selection", "mixed"): lost("mixed"),
+    ("selection", "sharp"): lost("sharp"),
     ("selection", "noise"): lost("noise"),
     ("selection", "identity"): identity,
     ("selection", "recall"): recall,
@@ -273,6 +305,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Result], str]] = {
     ("prefixes", "errors"): prefix_errors,
     ("language_model", "source"): source,
     ("language_model", "perplexity"): perplexity,
+    ("language_model", "budgets"): perplexity_by_budget,
     ("language_model", "recall"): digits,
     ("language_model", "seconds"): a_token,
     ("limit", "source"): source,

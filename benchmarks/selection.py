@@ -3,10 +3,12 @@
     python -m benchmarks.selection [--keys 4096] [--seeds 5] [--smoke]
 
 Keys of 64 planted clusters, and keys without any; 64 queries that share one selection, from 4 of
-the clusters ("block"), from all of them ("mixed"), or of no cluster ("noise"). Reported is the
-error relative to the answers of all keys, for each way of choosing a fraction of the keys, with the
-rest dropped, summarised (to first and to second order) or sampled; and how far the error is from
-the identity that tells it from both parts' answers. Then how many of the keys that matter most are
+the clusters ("block"), from all of them ("mixed"; three times as long, "sharp"), or of no cluster
+("noise"). Reported is the error relative to the answers of all keys, for each way of choosing a
+fraction of the keys, with the rest dropped, summarised (to first and to second order) or, with half
+of the fraction chosen and half drawn, sampled. Selectors that look at queries see these, but
+"observation" and "blocks", which have seen others like them. Then how far the error of dropping is
+from what the identity says of both parts' answers; and how many of the keys that matter most are
 found, flat and through coarse clusters, and how many centroids were looked at, for longer contexts.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +28,7 @@ from torch import Tensor
 from benchmarks.measure import RESULTS, environment, print_table, write_json
 from lcm_graph.attention import attend
 from lcm_graph.attention.selective import (
+    BlockBudget,
     KeyIndex,
     centroid_scores,
     hierarchical_clusters,
@@ -42,8 +46,8 @@ DOCS = Path(__file__).parent.parent / "docs" / "attention"
 D, CLUSTERS, QUERIES = 64, 64, 64
 FRACTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 TAILS = ("drop", "summary", "summary, order 2", "sample")
-DATA = ("block", "mixed", "noise")
-SAMPLES = 256
+DATA = ("block", "mixed", "sharp", "noise")
+BLOCK = 64
 
 
 class Case(NamedTuple):
@@ -52,8 +56,10 @@ class Case(NamedTuple):
     q: Tensor  # [1, 1, QUERIES, D]
     k: Tensor  # [1, 1, M, D]
     v: Tensor
+    earlier: Tensor  # queries like q, [1, 1, QUERIES, D]
     first: KeyIndex  # hierarchical, with summaries of first order
     second: KeyIndex  # the same clusters, with summaries of second order
+    wide: KeyIndex  # of first order, in float64
     expected: Tensor
 
 
@@ -63,16 +69,19 @@ def case(kind: str, keys: int, seed: int) -> Case:
     centres, means = torch.randn(CLUSTERS, D), torch.randn(CLUSTERS, D)
     labels = torch.arange(keys) % CLUSTERS
     if kind == "noise":
-        k, v, q = torch.randn(keys, D), torch.randn(keys, D), torch.randn(QUERIES, D)
+        k, v, q = torch.randn(keys, D), torch.randn(keys, D), torch.randn(2 * QUERIES, D)
     else:
         k = centres[labels] + 0.5 * torch.randn(keys, D)
         v = means[labels] + 0.5 * torch.randn(keys, D)
-        asked = torch.arange(QUERIES) % (4 if kind == "block" else CLUSTERS)
-        q = 0.6 * centres[asked] + 0.5 * torch.randn(QUERIES, D)
+        asked = torch.arange(2 * QUERIES) % (4 if kind == "block" else CLUSTERS)
+        q = 0.6 * centres[asked] + 0.5 * torch.randn(2 * QUERIES, D)
+        q = 3 * q if kind == "sharp" else q
     q, k, v = (t[None, None] for t in (q, k, v))
+    q, earlier = q.split(QUERIES, dim=2)
     index = KeyIndex.build(k, v, clusters=0.05, coarse=0.01, seed=seed)
-    index2 = KeyIndex.build(k, v, partition=index.labels, order=2)
-    return Case(q, k, v, index, index2, attend(q, k, v).out)
+    second = KeyIndex.build(k, v, partition=index.labels, order=2)
+    wide = KeyIndex.build(k.double(), v.double(), partition=index.labels)
+    return Case(q, k, v, earlier, index, second, wide, attend(q, k, v).out)
 
 
 def random_scores(one: Case) -> Tensor:
@@ -85,8 +94,8 @@ def oracle_scores(one: Case) -> Tensor:
 
 
 def observed_scores(one: Case) -> Tensor:
-    """Of the last 8 queries alone, smoothed."""
-    return observation_scores(one.q[:, :, -8:], one.k)
+    """Of 8 earlier queries, smoothed."""
+    return observation_scores(one.earlier[:, :, -8:], one.k)
 
 
 def squeezed(one: Case, fraction: float) -> Tensor:
@@ -102,6 +111,23 @@ def hierarchical(one: Case, fraction: float) -> Tensor:
     return one.first.tokens(kept)
 
 
+def block_budget(fraction: float) -> BlockBudget:
+    """The one that keeps a fraction of the tokens."""
+    if fraction == 1:
+        return BlockBudget(BLOCK, mu=math.log2(BLOCK), sigma=0)
+    low, high = -40.0, 40.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        enough = BlockBudget(BLOCK, mu=middle).fraction >= fraction
+        low, high = (low, middle) if enough else (middle, high)
+    return BlockBudget(BLOCK, mu=high)
+
+
+def blocks(one: Case, fraction: float) -> Tensor:
+    """Some tokens of each block: those that earlier queries attended to."""
+    return block_budget(fraction).tokens(redundancy_scores(one.earlier, one.k))
+
+
 def by_tokens(score: Callable[[Case], Tensor]) -> Callable[[Case, float], Tensor]:
     """The best keys by a score of their own."""
     return lambda one, fraction: top_tokens(score(one), round(fraction * one.k.size(2)))
@@ -111,15 +137,17 @@ SELECTORS: dict[str, Callable[[Case, float], Tensor]] = {
     "clusters": squeezed,
     "hierarchy": hierarchical,
     "observation": by_tokens(observed_scores),
-    "redundancy": by_tokens(lambda one: -redundancy_scores(one.q, one.k)),
+    "blocks": blocks,
     "oracle": by_tokens(oracle_scores),
     "random": by_tokens(random_scores),
 }
 
 
 def errors(one: Case, selector: str, fraction: float) -> dict[str, float]:
-    """Relative errors by tail, and the identity's."""
+    """Relative errors by tail, the identity's, and which part of the keys was kept."""
     kept = SELECTORS[selector](one, fraction)
+    half = fraction if fraction == 1 else fraction / 2
+    samples = max(1, round((fraction - half) * one.k.size(2)))
     norm = one.expected.norm()
 
     def off(found: Tensor) -> float:
@@ -130,18 +158,29 @@ def errors(one: Case, selector: str, fraction: float) -> dict[str, float]:
         "summary": off(selective_attention(one.q, one.first, tokens=kept).out),
         "summary, order 2": off(selective_attention(one.q, one.second, tokens=kept).out),
         "sample": off(
-            selective_attention(one.q, one.first, tokens=kept, tail="sample", samples=SAMPLES).out
+            selective_attention(
+                one.q,
+                one.first,
+                tokens=SELECTORS[selector](one, half),
+                tail="sample",
+                samples=samples,
+            ).out
         ),
     }
-    lost = truncation(one.q.double(), one.k.double(), one.v.double(), kept)
-    found["identity"] = float((lost.predicted - lost.error).abs().max())
+    q, k, v = one.q.double(), one.wide.k, one.wide.v
+    dropped = selective_attention(q, one.wide, tokens=kept, tail="drop").out - attend(q, k, v).out
+    predicted = truncation(q, k, v, kept).predicted
+    found["identity"] = float((predicted - dropped.norm(dim=-1)).abs().max())
+    found["kept"] = float(kept.double().mean())
     return found
 
 
 def hyper_errors(one: Case, fraction: float) -> float:
-    """HyperAttention with half of the budget in blocks and half in samples."""
-    half = max(1, round(fraction * one.k.size(2) / 2))
-    found = hyper_attention(one.q, one.k, one.v, block_size=half, samples=half).out
+    """HyperAttention with half of the budget in blocks and half in samples; or all in a block."""
+    keys = one.k.size(2)
+    half = max(1, round(fraction * keys / 2))
+    block, samples = (keys, 0) if fraction == 1 else (half, half)
+    found = hyper_attention(one.q, one.k, one.v, block_size=block, samples=samples).out
     return float((found - one.expected).norm() / one.expected.norm())
 
 
@@ -223,8 +262,8 @@ def main() -> None:
             "environment": environment(
                 f"python -m benchmarks.selection --keys {args.keys} --seeds {args.seeds}"
             ),
-            "settings": {"features": D, "clusters": CLUSTERS, "queries": QUERIES,
-                         "samples": SAMPLES},
+            "settings": {"features": D, "clusters": CLUSTERS, "queries": QUERIES, "block": BLOCK,
+                         "summaries": cases[0].first.summary.size.size(-1)},
             "errors": found,
             "hyper": hyper,
             "identity": identity,
