@@ -79,7 +79,7 @@ def global_threshold(scores: Sequence[Tensor], sizes: Sequence[Tensor], fraction
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"'fraction' must be from 0 to 1 (got {fraction})")
-    score = torch.cat([one.flatten() for one in scores])
+    score = torch.cat([one.detach().flatten() for one in scores])
     size = torch.cat([one.flatten() for one in sizes]).to(score)
     if score.isnan().any():
         raise ValueError("'scores' must be numbers (got NaN)")

@@ -15,6 +15,7 @@ from lcm_graph.attention.selective import (
     BlockBudget,
     KeyIndex,
     centroid_scores,
+    global_threshold,
     hierarchical_clusters,
     hyper_attention,
     observation_scores,
@@ -66,7 +67,15 @@ def hyper(q: Tensor, k: Tensor, v: Tensor, fraction: float) -> AttentionState:
     return hyper_attention(q, k, v, block_size=size, samples=4, generator=generator)
 
 
+def one_threshold(q: Tensor, k: Tensor, v: Tensor, fraction: float) -> AttentionState:
+    index = KeyIndex.build(k, v, clusters=6)
+    scores = centroid_scores(q, index)
+    threshold = global_threshold([scores], [index.summary.size], fraction)
+    return selective_attention(q, index, clusters=scores > threshold)
+
+
 SYSTEMS: dict[str, System] = {
+    "one threshold": one_threshold,
     "squeezed-drop": squeezed("drop"),
     "squeezed-summary": squeezed("summary"),
     "squeezed-summary-2": squeezed("summary", order=2),
