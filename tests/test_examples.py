@@ -247,7 +247,7 @@ def test_lightning_goes_on_where_it_stopped(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "test_rmse" in done.stdout
     assert "Restored all states from the checkpoint" in done.stderr
-    last = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert last["global_step"] == 2 * 9  # of two epochs
     command = [sys.executable, script, "--smoke", "--aggr", "max", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -275,7 +275,7 @@ def test_lightning_keeps_the_last_epoch_also_if_it_is_not_the_best(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     (best,) = {path.name for path in tmp_path.glob("*.ckpt")} - {"last.ckpt"}
     assert best.startswith("epoch=0")
-    assert torch.load(tmp_path / "last.ckpt", weights_only=False)["global_step"] == 3 * 9
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3 * 9
 
 
 def test_mnist_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ def compare(
         command=["python", *sys.argv],
         settings={"aggr": args.aggr, "runs": args.runs, "jobs": args.jobs, **common},
         results={
-            "runs": results,
+            "runs": {aggr: [_short(run) for run in mine] for aggr, mine in results.items()},
             "environments": {
                 aggr: [done[f"{aggr}--{seed}"].environment for seed in range(args.runs)]
                 for aggr in args.aggr
@@ -161,6 +161,11 @@ def compare(
         },
     )
     return results
+
+
+def _short(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the history, several lines an epoch, which the run's own file keeps."""
+    return {key: value for key, value in run.items() if key != "history"}
 
 
 def _others(

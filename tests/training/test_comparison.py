@@ -128,6 +128,10 @@ def test_runs_of_other_data_are_not_compared(tmp_path, capsys):
         path.write_text(json.dumps(content))
     compare(run_of_some_data, arguments, settings, {}, name="odd")
     assert "the runs are of several commits: " in capsys.readouterr().out
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["results"]["runs"]["sum"][0] == {"task": "data 1"}  # the history in its file
+    kept = json.loads((tmp_path / "runs" / "sum--0.json").read_text())
+    assert kept["result"]["history"] == [[0.5, 0.25]]
 
 
 def test_a_folder_holds_one_comparison(tmp_path, capsys):
@@ -142,7 +146,7 @@ def test_a_folder_holds_one_comparison(tmp_path, capsys):
 
 
 def run_of_some_data(aggr, seed, epochs, device, changed):
-    return {"task": f"data {1 + (aggr in changed)}"}
+    return {"task": f"data {1 + (aggr in changed)}", "history": [[0.5, 0.25]]}
 
 
 def test_folders_of_their_own(tmp_path, monkeypatch):
