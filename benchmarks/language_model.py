@@ -174,19 +174,18 @@ def recalls(
 
 @torch.no_grad()
 def seconds_a_token(model: Any, ids: Tensor, rope: Rope, steps: int) -> dict[str, float]:
-    """One token at a time after a context; the median."""
+    """One token at a time after a context, each policy's in turn; the median."""
     named = {"full": Everything(), **policies(0.1, rope)}
-    made = compress(model, ids, list(named.values()))
-    found = {}
-    for name, context in zip(named, made, strict=True):
-        cache, taken = context.cache(), []
-        with context.attached(model):
-            for step in range(steps):
+    made = dict(zip(named, compress(model, ids, list(named.values())), strict=True))
+    caches = {name: context.cache() for name, context in made.items()}
+    taken: dict[str, list[float]] = {name: [] for name in made}
+    for step in range(steps):
+        for name, context in made.items():
+            with context.attached(model):
                 began = time.perf_counter()
-                model(ids[:, step : step + 1], cache=cache)
-                taken.append(time.perf_counter() - began)
-        found[name] = statistics.median(taken)
-    return found
+                model(ids[:, step : step + 1], cache=caches[name])
+                taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(each) for name, each in taken.items()}
 
 
 def _perplexity(by: dict[float, list[float]], fraction: float | None = None) -> float:
