@@ -124,6 +124,15 @@ def milliseconds(kind: str) -> Callable[[Result], str]:
     return render
 
 
+def errors_by_length(result: Result) -> str:
+    """Of the answers whose times stand above."""
+    by_name = result["errors"]
+    lengths = list(next(iter(by_name.values())))
+    rows = [["", *(f"{int(n):,}" for n in lengths)]]
+    rows += [[name, *(f"{by[n]:.3f}" for n in lengths)] for name, by in by_name.items()]
+    return markdown_table(rows)
+
+
 def polynomial_errors(result: Result) -> str:
     """By bound of the entries and degree."""
     rows = [["entries up to", "degree", "largest error", "median", "promised"]]
@@ -296,6 +305,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Result], str]] = {
     ("long_attention", "source"): source,
     ("long_attention", "prefill"): milliseconds("prefill"),
     ("long_attention", "decode"): milliseconds("decode"),
+    ("long_attention", "errors"): errors_by_length,
     ("tensor_attention", "source"): source,
     ("tensor_attention", "errors"): polynomial_errors,
     ("tensor_attention", "times"): growth,

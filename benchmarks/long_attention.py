@@ -2,12 +2,13 @@
 
     python -m benchmarks.long_attention [--longest 32768] [--device cuda] [--smoke]
 
-"prefill": n queries to n keys, by torch's scaled_dot_product_attention and by HyperAttention,
-causal or not, with their gradients or without. "decode": 16 queries to a context of n keys, by
-torch's and by looking into a tenth of it, with summaries of the rest; clusters of 20 keys, and
-looked for through clusters of 400; building the index stands apart. One head of 64 features,
-float32 on CPU, bfloat16 on CUDA. Medians of interleaved repeats; the exponent is the slope of
-log time over log length, of the longer half of the lengths.
+"prefill": n queries to n keys of the same 64 planted clusters, by torch's
+scaled_dot_product_attention and by HyperAttention, causal or not, with their gradients or without.
+"decode": 16 queries near four of the clusters, to a context of n keys, by torch's and by looking
+into a tenth of it, with summaries of the rest; clusters of 20 keys, and looked for through clusters
+of 400; building the index stands apart. One head of 64 features, float32 on CPU, bfloat16 on CUDA.
+Medians of interleaved repeats; the exponent is the slope of log time over log length, of the longer
+half of the lengths. Beside the times, how far each answer is from torch's, relative to it.
 """
 
 from __future__ import annotations
@@ -38,17 +39,19 @@ D, QUERIES, CLUSTERS = 64, 16, 64
 BLOCK = SAMPLES = 256
 KEPT = 0.1
 
-Call = Callable[[], object]
+Call = Callable[[], Tensor | None]  # an answer, if it is not a gradient that is timed
 
 
-def draw(n: int, queries: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Keys of planted clusters and queries near them, one head."""
+def draw(
+    n: int, queries: int, near: int, device: str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Keys of planted clusters and queries near some of these, one head."""
     torch.manual_seed(0)
-    centres = torch.randn(CLUSTERS, D)
+    centres, means = torch.randn(CLUSTERS, D), torch.randn(CLUSTERS, D)
     labels = torch.randint(0, CLUSTERS, (n,))
     k = centres[labels] + 0.5 * torch.randn(n, D)
-    q = 0.6 * centres[torch.arange(queries) % 4] + 0.5 * torch.randn(queries, D)
-    v = torch.randn(n, D)
+    q = 0.6 * centres[torch.arange(queries) % near] + 0.5 * torch.randn(queries, D)
+    v = means[labels] + 0.5 * torch.randn(n, D)
     q, k, v = (t[None, None].to(device, dtype) for t in (q, k, v))
     return q, k, v
 
@@ -58,7 +61,7 @@ def synchronized(call: Call, device: str) -> Call:
     if device == "cpu":
         return call
 
-    def waited() -> object:
+    def waited() -> Tensor | None:
         result = call()
         torch.cuda.synchronize()
         return result
@@ -68,7 +71,7 @@ def synchronized(call: Call, device: str) -> Call:
 
 def prefill(n: int, device: str, dtype: torch.dtype) -> dict[str, Call]:
     """n queries to n keys."""
-    q, k, v = draw(n, n, device, dtype)
+    q, k, v = draw(n, n, CLUSTERS, device, dtype)
 
     def sdpa(causal: bool) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
@@ -96,7 +99,7 @@ def prefill(n: int, device: str, dtype: torch.dtype) -> dict[str, Call]:
 
 def decode(n: int, device: str, dtype: torch.dtype) -> tuple[dict[str, Call], float]:
     """A few queries to n keys that have been indexed, and how long that took."""
-    q, k, v = draw(n, QUERIES, device, dtype)
+    q, k, v = draw(n, QUERIES, 4, device, dtype)
     began = time.perf_counter()
     index = KeyIndex.build(k, v, clusters=0.05, coarse=0.0025)
     building = time.perf_counter() - began
@@ -116,6 +119,17 @@ def decode(n: int, device: str, dtype: torch.dtype) -> tuple[dict[str, Call], fl
         "hierarchy": deep,
     }
     return {name: synchronized(call, device) for name, call in calls.items()}, building
+
+
+def errors(calls: dict[str, Call]) -> dict[str, float]:
+    """Of each answer that is not torch's own, relative to torch's of the same kind."""
+    answers = {name: answer for name, call in calls.items() if (answer := call()) is not None}
+    found = {}
+    for name, answer in answers.items():
+        reference = answers[name.replace(name.split(",")[0], "sdpa", 1)].float()
+        if not name.startswith("sdpa"):
+            found[name] = float((answer.float() - reference).norm() / reference.norm())
+    return found
 
 
 def exponent(seconds: dict[int, float]) -> float:
@@ -144,11 +158,14 @@ def main() -> None:
         lengths, args.repeats = [512, 1024], 1
     dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
     found: dict[str, dict[str, dict[int, float]]] = {"prefill": {}, "decode": {}}
+    wrong: dict[str, dict[int, float]] = {}
     building: dict[int, float] = {}
     for n in lengths:
         with torch.no_grad():
             decoding, building[n] = decode(n, args.device, dtype)
             for kind, calls in (("prefill", prefill(n, args.device, dtype)), ("decode", decoding)):
+                for name, error in errors(calls).items():
+                    wrong.setdefault(name, {})[n] = error
                 repeats = dict.fromkeys(calls, args.repeats)
                 timed = interleaved_seconds(calls, repeats, dict.fromkeys(calls, 1))
                 for name, one in timed.items():
@@ -165,6 +182,10 @@ def main() -> None:
         if kind == "decode":
             rows.append(["building", *(f"{1e3 * building[n]:,.0f}" for n in lengths), ""])
         print_table([f"{kind}, ms", *(f"{n:,}" for n in lengths), "exponent"], rows)
+    print_table(
+        ["error", *(f"{n:,}" for n in lengths)],
+        [[name, *(f"{by[n]:.3f}" for n in lengths)] for name, by in wrong.items()],
+    )
     if args.smoke:
         return
     result: dict[str, Any] = {
@@ -175,6 +196,7 @@ def main() -> None:
                      "queries": QUERIES, "dtype": str(dtype)},
         "seconds": found,
         "building_seconds": building,
+        "errors": wrong,
         "exponents": exponents,
     }  # fmt: skip
     suffix = "" if args.device == "cpu" else f"_{args.device}"
