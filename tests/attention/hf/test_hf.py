@@ -96,6 +96,29 @@ def test_the_full_budget_changes_nothing(name: str) -> None:
     assert error(continued(llama("lcm_graph"), ids, more, FULL[name]), expected) <= 1e-5
 
 
+@pytest.mark.parametrize("name", FULL)
+def test_the_full_budget_changes_no_gradient(name: str) -> None:
+    """Of all parameters, by the tokens that follow a context, which is a constant."""
+    ids, more = tokens(21), tokens(5)
+    cotangent = torch.randn(2, 5, VOCABULARY, generator=torch.Generator().manual_seed(1))
+
+    def gradients(model: Any, cache: Any) -> Tensor:
+        found = torch.autograd.grad(
+            model(more, cache=cache).logits, list(model.parameters()), cotangent
+        )
+        return torch.cat([one.flatten() for one in found])
+
+    theirs, ours = llama("sdpa"), llama("lcm_graph")
+    cache = DynamicCache()
+    with torch.no_grad():
+        theirs(ids, cache=cache)
+    expected = gradients(theirs, cache)
+    context = compress(ours, ids, FULL[name])
+    with context.attached(ours):
+        found = gradients(ours, context.cache())
+    assert error(found, expected) <= 1e-5
+
+
 @pytest.mark.parametrize(
     "policy",
     [

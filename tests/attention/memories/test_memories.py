@@ -85,15 +85,33 @@ def test_a_strong_decay_keeps_the_latest_and_none_the_highest():
     assert kept[1.0] == sorted(scores.flatten().topk(10).indices.tolist())
 
 
-def test_with_room_for_all_attention_is_exact():
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_with_room_for_all_attention_is_exact(dtype):
+    """Of several heads that share the keys, with the gradients of the queries and latest turn."""
     generator = torch.Generator().manual_seed(4)
-    q, k, v = (torch.randn(1, n, 8, generator=generator) for n in (5, 60, 60))
-    memory = StreamMemory(16, 60, n_sink=2, window=7, decay=0.5)
-    for turn in torch.cat([k, v], -1)[0].split(9):
-        memory.append(turn, torch.rand(len(turn), generator=generator))
-    kept = memory.tokens.unsqueeze(0)
-    expected = F.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(attend(q, kept[..., :8], kept[..., 8:]).out, expected)
+    q = torch.randn(1, 4, 5, 8, generator=generator).to(dtype)
+    turns = torch.randn(60, 16, generator=generator).to(dtype).split(9)
+
+    def run(attention):
+        inputs = [q.clone().requires_grad_(), turns[-1].clone().requires_grad_()]
+        out = attention(inputs[0], [*turns[:-1], inputs[1]])
+        cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(5)).to(out)
+        return out, *torch.autograd.grad(out, inputs, cotangent)
+
+    def remembered(q, turns):
+        memory = StreamMemory(16, 60, n_sink=2, window=7, decay=0.5)
+        for turn in turns:
+            memory.append(turn, torch.rand(len(turn), generator=generator))
+        return attend(q, *memory.tokens[None, None].split(8, dim=-1)).out
+
+    def reference(q, turns):
+        k, v = torch.cat(turns)[None, None].split(8, dim=-1)
+        q, k, v = (t.double() for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    tolerance = {} if dtype == torch.float64 else {"atol": 1e-2, "rtol": 1e-2}
+    for found, expected in zip(run(remembered), run(reference), strict=True):
+        torch.testing.assert_close(found.double(), expected.double(), **tolerance)
 
 
 def test_half_life():
@@ -212,6 +230,14 @@ def test_a_needle_is_kept_wherever_chunks_are_cut(carry):
         found = retrieve(own.__getitem__, chunks, segments, 4, carry=carry).tolist()
         whole = not carry or not 30 < cut < 35  # else the segment was read in two pieces
         assert set(range(30, 35 if whole else 31)) <= set(found)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_with_room_for_all_everything_is_retrieved(carry):
+    kept = retrieve(
+        lambda at: at.sin(), torch.randperm(40).split(7), torch.arange(40) // 3, 40, carry=carry
+    )
+    assert kept.tolist() == list(range(40))
 
 
 def test_scores_of_their_own_make_the_order_irrelevant_and_company_does_not():
