@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -111,21 +110,10 @@ def hierarchical(one: Case, fraction: float) -> Tensor:
     return one.first.tokens(kept)
 
 
-def block_budget(fraction: float) -> BlockBudget:
-    """The one that keeps a fraction of the tokens."""
-    if fraction == 1:
-        return BlockBudget(BLOCK, mu=math.log2(BLOCK), sigma=0)
-    low, high = -40.0, 40.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        enough = BlockBudget(BLOCK, mu=middle).fraction >= fraction
-        low, high = (low, middle) if enough else (middle, high)
-    return BlockBudget(BLOCK, mu=high)
-
-
 def blocks(one: Case, fraction: float) -> Tensor:
     """Some tokens of each block: those that earlier queries attended to."""
-    return block_budget(fraction).tokens(redundancy_scores(one.earlier, one.k))
+    budget = BlockBudget.of_fraction(fraction, block=BLOCK)
+    return budget.tokens(redundancy_scores(one.earlier, one.k))
 
 
 def by_tokens(score: Callable[[Case], Tensor]) -> Callable[[Case, float], Tensor]:

@@ -175,3 +175,12 @@ def check_positive(name: str, value: int, remedy: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"'{name}' must be a positive integer (got {value!r}){remedy}")
     return value
+
+
+def check_at_least(name: str, value: int, least: int = 0) -> int:
+    """Returns ``value``; ValueError naming the argument if it is no integer, or below ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"'{name}' must be an integer (got {value!r})")
+    if value < least:
+        raise ValueError(f"'{name}' must be at least {least} (got {value})")
+    return value

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lcm_graph.attention.dense.chunked import CHUNK, chunked_attention
 from lcm_graph.attention.dense.inputs import Inputs, check_inputs
-from lcm_graph.attention.dense.kernel import kernel_attention, refusal
+from lcm_graph.attention.dense.kernel import kernel_attention, lost_nan, refusal
 from lcm_graph.attention.dense.plain import plain_attention
 from lcm_graph.attention.states import AttentionState
 from lcm_graph.kernels.gradient_mode import is_transformed
@@ -62,11 +62,7 @@ def attend(
 
 def _attend(inputs: Inputs, backend: str | None) -> AttentionState:
     if backend is None:
-        if refusal(inputs) is None:
-            backend = "kernel"
-        else:
-            few = inputs.k.size(-2) <= CHUNK
-            backend = "plain" if few or is_transformed() else "chunked"
+        backend = "kernel" if refusal(inputs) is None else _ours(inputs)
     if backend == "plain":
         return plain_attention(inputs)
     if backend == "chunked":
@@ -76,4 +72,11 @@ def _attend(inputs: Inputs, backend: str | None) -> AttentionState:
     why = refusal(inputs)
     if why is not None:
         raise ValueError(f"'backend' must be 'plain' or 'chunked' here, not 'kernel': {why}")
-    return kernel_attention(inputs)
+    state = kernel_attention(inputs)
+    return _attend(inputs, _ours(inputs)) if lost_nan(state, inputs) else state
+
+
+def _ours(inputs: Inputs) -> str:
+    """The backend for what the kernel cannot do."""
+    few = inputs.k.size(-2) <= CHUNK
+    return "plain" if few or is_transformed() else "chunked"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,9 @@ def check_inputs(
     Raises:
         ValueError: shapes, dtypes or devices do not go together.
     """
+    for name, tensor in (("q", q), ("k", k), ("v", v), ("mask", mask), ("bias", bias)):
+        if not isinstance(tensor, Tensor) and (tensor is not None or name in ("q", "k", "v")):
+            raise ValueError(f"'{name}' must be a Tensor (got {type(tensor).__name__})")
     for name, tensor in (("q", q), ("k", k), ("v", v)):
         if tensor.dim() < 2 or not tensor.is_floating_point():
             raise ValueError(
@@ -83,14 +87,17 @@ def scale_of(q: Tensor, scale: float | None) -> float:
     """What logits are multiplied by.
 
     Raises:
-        ValueError: ``scale`` is a tensor, whose gradient would be lost.
+        ValueError: ``scale`` is a tensor, whose gradient would be lost, or not finite.
     """
     if isinstance(scale, Tensor):
         raise ValueError(
             "'scale' must be a number: multiply 'q' by a tensor instead, which has its gradient "
             f"then (got a Tensor {list(scale.shape)})"
         )
-    return max(1, q.size(-1)) ** -0.5 if scale is None else float(scale)
+    scale = max(1, q.size(-1)) ** -0.5 if scale is None else float(scale)
+    if not math.isfinite(scale):
+        raise ValueError(f"'scale' must be finite (got {scale})")
+    return scale
 
 
 def _added(
@@ -104,6 +111,11 @@ def _added(
         if not (tensor.dtype == torch.bool if name == "mask" else tensor.is_floating_point()):
             wanted = "bool, True where a key is seen" if name == "mask" else "floating point"
             raise ValueError(f"'{name}' must be {wanted} (got {tensor.dtype})")
+        if tensor.device != q.device and tensor.dim():
+            raise ValueError(
+                f"'{name}' must be on {q.device} as 'q' is (got {tensor.device}): "
+                f"{name}.to(q.device)"
+            )
         try:
             fits = torch.broadcast_shapes(tensor.shape, logits) == torch.Size(logits)
         except RuntimeError:

@@ -59,6 +59,14 @@ def kernel_attention(inputs: Inputs) -> AttentionState:
     return AttentionState(_like(out, inputs), _like(lse, inputs))
 
 
+def lost_nan(state: AttentionState, inputs: Inputs) -> bool:
+    """Whether the kernel took a row of NaN for one that sees nothing, whose sum it says is 1."""
+    given = [t for t in (inputs.q, inputs.k, inputs.bias) if t is not None]
+    return bool((state.lse == 0).any()) and not all(
+        bool((t.isfinite() | (t == -torch.inf)).all()) for t in given
+    )
+
+
 def _adjacent(tensor: Tensor) -> Tensor:
     """With features side by side, without which the kernel reads what is not the tensor's."""
     return tensor if tensor.stride(-1) == 1 else tensor.contiguous()

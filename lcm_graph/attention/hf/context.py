@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from lcm_graph.attention.hf.interface import NAME, READER
 from lcm_graph.attention.hf.policies import Kept, Policy, Recorded
 from lcm_graph.attention.states import AttentionState
+from lcm_graph.monoids.base import check_positive
 
 
 class Context:
@@ -25,20 +26,30 @@ class Context:
         with context.attached(model):
             out = model(question, cache=context.cache())
 
-    ``model.generate`` wants to see the context's ids before the question's, as with any cache.
+    ``model.generate`` wants to see the context's ids before the question's, as with any cache::
+
+        with context.attached(model):
+            out = model.generate(torch.cat([ids, question], 1), cache=context.cache())
+
+    A context of one sequence goes before any number of questions, or beams.
 
     Args:
         kept: of each layer.
         length: tokens of the context, which positions go on from.
+        batch: sequences of the context.
     """
 
-    def __init__(self, kept: Sequence[Kept], length: int) -> None:
+    def __init__(self, kept: Sequence[Kept], length: int, batch: int) -> None:
         self.kept = list(kept)
-        self.length = length
+        self.length, self.batch = length, batch
+        self._models = 0  # that see it now
 
     def cache(self) -> Cache:
-        """An empty cache whose first token stands behind the context."""
-        return Cache(layers=[_Behind(self.length) for _ in self.kept])
+        """An empty cache whose first token stands behind the context.
+
+        It is for a model that the context is attached to: RuntimeError without.
+        """
+        return Cache(layers=[_Behind(self) for _ in self.kept])
 
     @contextmanager
     def attached(self, model: nn.Module) -> Iterator[None]:
@@ -46,7 +57,9 @@ class Context:
 
         Raises:
             ValueError: see :func:`compress`, the model has another number of layers, or a context
-                attached.
+                attached. While it is attached, calls of the model without a cache of this context,
+                without tokens, with another batch, or with a mask that hides some of the context,
+                raise it too.
         """
         modules = _attention_modules(model)
         if len(modules) != len(self.kept):
@@ -54,9 +67,49 @@ class Context:
                 f"'model' must have the {len(self.kept)} layers that the context was made with "
                 f"(got {len(modules)})"
             )
-        readers = [_Reads(kept) for kept in self.kept]
-        with _attached(modules, readers):
-            yield
+        readers = [_Reads(kept, self.batch) for kept in self.kept]
+        hooks = [
+            module.register_forward_pre_hook(self._check_call, with_kwargs=True)
+            for module in modules
+        ]
+        hooks.append(model.register_forward_pre_hook(self._check_mask, with_kwargs=True))
+        try:
+            with _attached(modules, readers):
+                self._models += 1
+                try:
+                    yield
+                finally:
+                    self._models -= 1
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _check_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Of one layer's attention."""
+        given = [*args, *kwargs.values()]
+        if not any(isinstance(one, Cache) and self._is_behind(one) for one in given):
+            raise ValueError(
+                "'model' must be called with cache=context.cache() while a context is attached, "
+                "and positions go on from there (got another cache, or none)"
+            )
+        hidden = next((one for one in given if isinstance(one, Tensor)), None)
+        if hidden is not None and hidden.dim() == 3 and not hidden.size(1):
+            raise ValueError(
+                "'input_ids' must go on from the context (got no token): model.generate wants to "
+                "see the context's ids before the question's, torch.cat([ids, question], 1)"
+            )
+
+    def _check_mask(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        mask = kwargs.get("attention_mask")
+        if isinstance(mask, Tensor) and mask.dim() == 2 and not mask[:, : self.length].all():
+            raise ValueError(
+                f"'attention_mask' must be 1 for the {self.length} tokens of the context, which is "
+                "read as it was compressed: leave out there what is to be hidden"
+            )
+
+    def _is_behind(self, cache: Cache) -> bool:
+        layer = cache.layers[0] if cache.layers else None
+        return isinstance(layer, _Behind) and layer.context is self
 
 
 @torch.no_grad()
@@ -70,14 +123,24 @@ def compress(
             :func:`register_attention`.
         input_ids: int64 ``[B, M]``, of one length each.
         policies: one, or several to compare, for which the model reads the context once.
-        window: last queries that policies may look at.
+        window: last queries that policies may look at, 1 at least.
 
     Returns:
         A :class:`Context`, or a list of them.
 
     Raises:
-        ValueError: the model has another attention or a context attached, or the context is empty.
+        TypeError: a policy is none.
+        ValueError: the model has another attention or a context attached, it has not one attention
+            a layer or sliding windows, the context is empty, or ``window`` is below 1.
     """
+    check_positive("window", window)
+    each = list(policies) if isinstance(policies, Sequence) else [policies]
+    for policy in each:
+        if isinstance(policy, type) or not hasattr(policy, "keep"):
+            raise TypeError(
+                "'policies' must be one or several, such as Clusters(0.2) or Everything() "
+                f"(got {policy!r})"
+            )
     modules = _attention_modules(model)
     if input_ids.dim() != 2 or not input_ids.numel():
         raise ValueError(f"'input_ids' must be [batch, tokens] (got {list(input_ids.shape)})")
@@ -89,10 +152,10 @@ def compress(
     alone = surprisal.size(1) == 0  # one token, of which nothing was expected
     first = surprisal.new_zeros(len(surprisal), 1) if alone else surprisal.mean(1, keepdim=True)
     surprisal = torch.cat([first, surprisal], 1)
-    each = [policies] if not isinstance(policies, Sequence) else list(policies)
     seen = [note.seen(surprisal) for note in notes]
     contexts = [
-        Context([policy.keep(layer) for layer in seen], input_ids.size(1)) for policy in each
+        Context([policy.keep(layer) for layer in seen], input_ids.size(1), input_ids.size(0))
+        for policy in each
     ]
     return contexts if isinstance(policies, Sequence) else contexts[0]
 
@@ -122,22 +185,40 @@ class _Notes:
 class _Reads:
     """Reads what was kept."""
 
-    def __init__(self, kept: Kept) -> None:
-        self.kept = kept
+    def __init__(self, kept: Kept, batch: int) -> None:
+        self.kept, self.batch = kept, batch
 
     def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
         pass
 
     def read(self, q: Tensor, positions: Tensor) -> AttentionState:
-        return self.kept.attend(q, positions)
+        if q.size(0) == self.batch:
+            return self.kept.attend(q, positions)
+        if self.batch != 1:
+            raise ValueError(
+                f"'input_ids' must have the context's batch of {self.batch} (got {q.size(0)}): "
+                "compress a context of one sequence, which goes before any number of them"
+            )
+        places = positions.expand(q.size(0), -1) if positions.dim() == 1 else positions
+        pairs = zip(q.split(1), places.expand(q.size(0), -1).split(1), strict=True)
+        states = [self.kept.attend(*pair) for pair in pairs]
+        return AttentionState(*(torch.cat(parts) for parts in zip(*states, strict=True)))
 
 
 class _Behind(DynamicLayer):
-    """A layer's cache of what comes after ``length`` tokens that are kept elsewhere."""
+    """A layer's cache of what comes after a context that is kept elsewhere."""
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__()
-        self.length = length
+        self.context, self.length = context, context.length
+
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.context._models:
+            raise RuntimeError(
+                "this cache goes on from a context that is not attached: call the model within "
+                "'with context.attached(model):'"
+            )
+        return super().update(*args, **kwargs)
 
     def get_seq_length(self) -> int:
         return self.length + int(super().get_seq_length())
@@ -168,9 +249,17 @@ def _attention_modules(model: nn.Module) -> list[nn.Module]:
             f"{getattr(config, '_attn_implementation', type(model).__name__)!r}): call "
             "register_attention() and then model.set_attn_implementation('lcm_graph')"
         )
-    found = {
-        module.layer_idx: module
-        for name, module in model.named_modules()
-        if name.endswith("attn") and isinstance(getattr(module, "layer_idx", None), int)
-    }
-    return [found[layer] for layer in sorted(found)]
+    found = [
+        module
+        for module in model.modules()
+        if "Attention" in type(module).__name__
+        and isinstance(getattr(module, "layer_idx", None), int)
+    ]
+    layers = [int(module.layer_idx) for module in found]  # type: ignore[arg-type]
+    if sorted(layers) != list(range(len(found))) or not found:
+        kinds = ", ".join(sorted({type(module).__name__ for module in found}))
+        raise ValueError(
+            f"'model' must have one attention a layer (got {type(model).__name__} with "
+            f"{kinds or 'none'} of layers {sorted(layers)})"
+        )
+    return sorted(found, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]

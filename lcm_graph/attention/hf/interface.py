@@ -31,7 +31,9 @@ class Reader(Protocol):
 def register_attention() -> str:
     """Make ``attn_implementation="lcm_graph"`` known to transformers; returns the name.
 
-    Without a :class:`~lcm_graph.attention.hf.Context`, models answer as with ``"sdpa"``.
+    Without a :class:`~lcm_graph.attention.hf.Context`, models answer as with ``"sdpa"``. As there,
+    logits that are capped raise ValueError, and so do sinks that attention has beside its keys;
+    with a context so do sliding windows, which would hide a part of it.
     """
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name, models would get no mask at all.
@@ -49,13 +51,25 @@ def _attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_ids: Tensor | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """``[B, H, N, D]`` and keys of fewer heads -> ``[B, N, H, D]``, as transformers calls it."""
+    for name in ("softcap", "s_aux", "position_bias", "head_mask"):
+        if others.get(name) is not None:
+            raise ValueError(
+                f"{NAME!r} has no attention with {name!r}, which {type(module).__name__} asks for: "
+                "take attn_implementation='eager'"
+            )
     scale = query.size(-1) ** -0.5 if scaling is None else scaling
     reader: Reader | None = getattr(module, READER, None)
     before = None
     if reader is not None:
+        if others.get("sliding_window") is not None:
+            raise ValueError(
+                "'model' must see all of its context to have one attached (got a layer of "
+                f"{type(module).__name__} that sees the {others['sliding_window']} latest tokens): "
+                "take a model without sliding windows"
+            )
         reader.record(query, key, value, scale)
         n = query.size(2)
         positions = torch.arange(n, device=query.device) if position_ids is None else position_ids

@@ -19,7 +19,9 @@ from lcm_graph.attention.selective import (
     top_fraction,
     top_tokens,
 )
+from lcm_graph.attention.selective.checks import check_pool, check_ratio, check_tail
 from lcm_graph.attention.selective.heads import marked_rows, rows_of
+from lcm_graph.attention.selective.key_index import number_of_clusters
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.attention.windows import Rope
 from lcm_graph.monoids.base import check_positive
@@ -74,6 +76,7 @@ class Tokens:
         return attend(q, self.k, self.v, mask=mask, scale=self.scale)
 
 
+@dataclass(frozen=True)
 class Everything:
     """All of the context."""
 
@@ -112,6 +115,12 @@ class FirstAndLatest(_Fraction):
     n_sink: int = 4
     rope: Rope | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_not_negative(self, "n_sink")
+        if self.limit is not None:
+            _check_not_negative(self, "limit")
 
     def keep(self, seen: Recorded) -> Kept:
         m = seen.k.size(2)
@@ -158,6 +167,10 @@ class Surprisal(_Fraction):
 
     n_sink: int = 4
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_not_negative(self, "n_sink")
+
     def keep(self, seen: Recorded) -> Tokens:
         scores = seen.surprisal.clone()
         scores[:, : self.n_sink] = torch.inf
@@ -187,6 +200,8 @@ class HeadEntropy(_Fraction):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_not_negative(self, "window")
+        check_pool(self.pool)
+        check_ratio(self.ratio)
 
     def keep(self, seen: Recorded) -> Tokens:
         heads, m = seen.k.size(1), seen.k.size(2)
@@ -227,6 +242,8 @@ class Clusters(_Fraction):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("block", self.block)
+        check_tail(self.tail)
+        number_of_clusters(self.clusters, 1, "clusters")
         _check_not_negative(self, "n_sink")
         _check_not_negative(self, "window")
 

@@ -31,22 +31,23 @@ def fold_left(
         size: of a state (default: ``len``).
 
     Raises:
-        TypeError: a state has no ``size``, such as one that ``step`` forgot to return.
+        TypeError: a state has no length and there is no ``size``, such as one that ``step`` forgot
+            to return; ``budget`` is no number.
         ValueError: a state is larger than ``budget``; the message tells after which chunk.
 
     Source: the harness of MEM1 (Zhou et al. 2025), where all but a state is erased after each
     turn, and of InftyThink (Yan et al. 2025), where a summary is carried to the next segment.
     """
-    measure: Callable[[State], float] = len if size is None else size  # type: ignore[assignment]
+    if not isinstance(budget, int | float):
+        raise TypeError(f"'budget' must be a number, or float('inf') (got {budget!r})")
 
     def check(state: State, where: str) -> State:
-        try:
-            found = measure(state)
-        except TypeError as error:
+        if state is None or (size is None and not hasattr(state, "__len__")):
             raise TypeError(
-                f"the state {where} has no size ({error}); give 'size', and let 'step' return the "
-                f"next state (got {type(state).__name__})"
-            ) from error
+                f"the state {where} has no size; give 'size', and let 'step' return the next state "
+                f"(got {type(state).__name__})"
+            )
+        found = size(state) if size is not None else len(state)  # type: ignore[arg-type]
         if not found <= budget:
             raise ValueError(
                 f"'budget' is {budget}, but the state {where} has size {found}; let 'step' forget, "

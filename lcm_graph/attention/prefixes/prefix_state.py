@@ -84,7 +84,8 @@ class PrefixState(nn.Module):
         m = k.size(-2) if k.dim() == 3 else 0
         if k.shape != (heads, m, self.channels) or v.shape != (heads, m, out):
             raise ValueError(
-                f"'k' and 'v' must be {[heads, 'm', self.channels]} and {[heads, 'm', out]} "
+                f"'k' and 'v' must be {[heads, 'm', self.channels]} and {[heads, 'm', out]}, "
+                "heads that queries share repeated: k.repeat_interleave(group, 0) "
                 f"(got {list(k.shape)} and {list(v.shape)})"
             )
         mapped = self.feature_map(k.to(self.norm))
@@ -138,7 +139,7 @@ class PrefixState(nn.Module):
         there = (lse - shift).exp().unsqueeze(-1)
         here = (-shift).clamp(max=80).exp().unsqueeze(-1)
         total = there + here * norm.unsqueeze(-1)
-        known = total > 0
+        known = ~(total <= 0)  # NaN stays NaN
         out = (there * state.out.to(wide) + here * sums) / torch.where(known, total, 1)
         out = torch.where(known, out, 0)
         filled = torch.where(known, total, 1).log().squeeze(-1) + shift

@@ -2,6 +2,7 @@
 
 from lcm_graph.attention.selective.block_budgets import BlockBudget as BlockBudget
 from lcm_graph.attention.selective.block_budgets import calibrate as calibrate
+from lcm_graph.attention.selective.block_budgets import tokens_of_heads as tokens_of_heads
 from lcm_graph.attention.selective.budgets import entropy_budgets as entropy_budgets
 from lcm_graph.attention.selective.budgets import global_threshold as global_threshold
 from lcm_graph.attention.selective.budgets import top_fraction as top_fraction

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
+from lcm_graph.attention.selective.checks import check_heads, check_scores
 from lcm_graph.attention.selective.scores import redundancy_scores
 
 
@@ -30,7 +31,7 @@ class BlockBudget:
         sigma: its spread; 0 lets all blocks keep the power of two nearest to ``2 ** mu``.
 
     Raises:
-        ValueError: ``block`` is no power of two, or ``sigma`` is negative.
+        ValueError: ``block`` is no power of two, ``mu`` is not finite, or ``sigma`` negative.
     """
 
     block: int = 64
@@ -38,10 +39,39 @@ class BlockBudget:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.block < 1 or self.block & (self.block - 1):
-            raise ValueError(f"'block' must be a power of two (got {self.block})")
-        if self.sigma < 0:
+        if not isinstance(self.block, int) or self.block < 1 or self.block & (self.block - 1):
+            raise ValueError(f"'block' must be a power of two (got {self.block!r})")
+        if not math.isfinite(self.mu):
+            raise ValueError(f"'mu' must be finite (got {self.mu})")
+        if not self.sigma >= 0:
             raise ValueError(f"'sigma' must not be negative (got {self.sigma})")
+
+    @classmethod
+    def of_fraction(cls, fraction: float, *, block: int = 64, sigma: float = 1.0) -> BlockBudget:
+        """The budget that keeps a fraction of the tokens, on average.
+
+        Args:
+            fraction: from ``1 / block`` to 1; at its ends all blocks keep one token, or all.
+            block: tokens of a block, a power of two.
+            sigma: see above, above 0.
+
+        Raises:
+            ValueError: a number is out of range.
+        """
+        cls(block, sigma=sigma)
+        if not 1 / block <= fraction <= 1 or not sigma:
+            raise ValueError(
+                f"'fraction' must be from 1 / {block} to 1 and 'sigma' above 0 (got {fraction} and "
+                f"{sigma})"
+            )
+        if fraction in (1 / block, 1):
+            return cls(block, mu=math.log2(fraction * block), sigma=0)
+        low, high = -100.0 * (1 + sigma**2), 100.0 * (1 + sigma**2)
+        while high - low > 1e-6:
+            middle = (low + high) / 2
+            enough = cls(block, mu=middle, sigma=sigma).fraction >= fraction
+            low, high = (low, middle) if enough else (middle, high)
+        return cls(block, mu=high, sigma=sigma)
 
     @property
     def shares(self) -> Tensor:
@@ -67,7 +97,11 @@ class BlockBudget:
 
         Returns:
             Bool ``[B, H, M]``.
+
+        Raises:
+            ValueError: ``redundancy`` is no floating point, or has NaN.
         """
+        check_scores("redundancy", redundancy)
         m = redundancy.size(-1)
         blocks = -(-m // self.block)
         padded = torch.nn.functional.pad(redundancy, (0, blocks * self.block - m), value=torch.inf)
@@ -106,8 +140,15 @@ def calibrate(
         scale: of the logits.
 
     Returns:
-        For each head of keys a budget, or ``None`` where none is within the tolerance.
+        For each head of keys a budget, or ``None`` where none is within the tolerance; see
+        :func:`tokens_of_heads`.
+
+    Raises:
+        ValueError: shapes do not go together, or ``tolerance`` is negative or NaN.
     """
+    check_heads(q, k)
+    if not tolerance >= 0:
+        raise ValueError(f"'tolerance' must not be negative (got {tolerance})")
     heads = k.size(1)
     expected = attend(q, k, v, scale=scale).out.unflatten(1, (heads, -1))
     redundancy = redundancy_scores(q, k, kind=kind, scale=scale)
@@ -121,3 +162,29 @@ def calibrate(
             if off <= tolerance * norm and math.isfinite(off):
                 chosen[head] = budget
     return chosen
+
+
+def tokens_of_heads(budgets: Sequence[BlockBudget | None], redundancy: Tensor) -> Tensor:
+    """Mark what each head of keys keeps by a budget of its own: all, where there is none.
+
+    Args:
+        budgets: of heads, H of them, see :func:`calibrate`.
+        redundancy: ``[B, H, M]``, see :func:`redundancy_scores`.
+
+    Returns:
+        Bool ``[B, H, M]``.
+
+    Raises:
+        ValueError: there is another number of budgets than of heads; see also
+            :meth:`BlockBudget.tokens`.
+    """
+    if redundancy.dim() != 3 or redundancy.size(1) != len(budgets):
+        raise ValueError(
+            f"'budgets' must be one a head of 'redundancy' [B, H, M] (got {len(budgets)} for "
+            f"{list(redundancy.shape)})"
+        )
+    marks = torch.ones_like(redundancy, dtype=torch.bool)
+    for head, budget in enumerate(budgets):
+        if budget is not None:
+            marks[:, head] = budget.tokens(redundancy[:, head])
+    return marks

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from lcm_graph.attention.selective.checks import (
+    check_fraction,
+    check_ratio,
+    check_scores,
+)
+from lcm_graph.monoids.base import check_at_least
 
 
 def top_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -> Tensor:
@@ -23,10 +29,11 @@ def top_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -
         Bool ``[B, H, C]``.
 
     Raises:
-        ValueError: ``fraction`` is not from 0 to 1, or ``sizes`` have another shape.
+        ValueError: ``fraction`` is not from 0 to 1, a score is NaN, or ``sizes`` have another
+            shape.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"'fraction' must be from 0 to 1 (got {fraction})")
+    check_fraction("fraction", fraction)
+    check_scores("scores", scores)
     if sizes is not None and sizes.shape != scores.shape:
         raise ValueError(
             f"'sizes' must have the shape of 'scores', {list(scores.shape)} "
@@ -46,18 +53,37 @@ def top_tokens(scores: Tensor, budgets: Tensor | int) -> Tensor:
     """Mark the highest scores of each head, as many as its budget.
 
     Args:
-        scores: ``[B, H, M]``.
-        budgets: tokens to keep, int64 that broadcasts over ``[B, H]``.
+        scores: ``[B, H, M]``; -inf is never marked.
+        budgets: tokens to keep, a number, or int64 that broadcasts over ``[B, H]``; all, if it is
+            more than there are. For a fraction of them see :func:`top_fraction`.
 
     Returns:
         Bool ``[B, H, M]``.
+
+    Raises:
+        ValueError: a score is NaN, or ``budgets`` are not whole numbers, negative, or of another
+            shape.
     """
+    check_scores("scores", scores)
+    if not isinstance(budgets, Tensor):
+        check_at_least("budgets", budgets)
+        budgets = torch.tensor(budgets)
+    if budgets.dtype != torch.int64 or (budgets < 0).any():
+        raise ValueError(
+            "'budgets' must be int64 and not negative; see top_fraction for a fraction (got "
+            f"{budgets.dtype} from {float(budgets.min())})"
+        )
+    try:
+        budgets = budgets.to(scores.device).expand(scores.shape[:-1])
+    except RuntimeError as error:
+        raise ValueError(
+            f"'budgets' must broadcast over {list(scores.shape[:-1])} (got {list(budgets.shape)})"
+        ) from error
     order = scores.argsort(dim=-1, descending=True, stable=True)
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(scores.size(-1), device=scores.device).expand_as(order)
     )
-    budgets = torch.as_tensor(budgets, device=scores.device).expand(scores.shape[:-1])
-    return rank < budgets.unsqueeze(-1)
+    return (rank < budgets.unsqueeze(-1)) & (scores > -torch.inf)
 
 
 def global_threshold(scores: Sequence[Tensor], sizes: Sequence[Tensor], fraction: float) -> float:
@@ -72,17 +98,22 @@ def global_threshold(scores: Sequence[Tensor], sizes: Sequence[Tensor], fraction
         fraction: from 0 to 1, of the tokens.
 
     Raises:
-        ValueError: ``fraction`` is not from 0 to 1, or a score is NaN, with which nothing would be
-            above.
+        ValueError: ``fraction`` is not from 0 to 1, a score is NaN, or ``sizes`` are not of the
+            clusters that have scores.
 
     Source: Hooper et al., "Squeezed Attention" (2024), section 3.3.
     """
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"'fraction' must be from 0 to 1 (got {fraction})")
+    check_fraction("fraction", fraction)
+    shapes = [[list(one.shape) for one in each] for each in (scores, sizes)]
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise ValueError(
+            "'sizes' must have the shapes of 'scores', of a layer at least (got "
+            f"{shapes[1]} for {shapes[0]})"
+        )
+    for one in scores:
+        check_scores("scores", one)
     score = torch.cat([one.detach().flatten() for one in scores])
     size = torch.cat([one.flatten() for one in sizes]).to(score)
-    if score.isnan().any():
-        raise ValueError("'scores' must be numbers (got NaN)")
     score, order = score[size > 0].sort(descending=True)
     before = size[size > 0][order].cumsum(0)
     reached = int(torch.searchsorted(before, fraction * before[-1])) if len(before) else 0
@@ -103,7 +134,8 @@ def entropy_budgets(
     """Tokens for each head: more for the half with the higher entropy.
 
     Args:
-        entropies: of heads, ``[H]`` or ``[L, H]``, see :func:`matrix_entropy`.
+        entropies: of heads, ``[H]`` or ``[L, H]``, see :func:`matrix_entropy`; of a batch, whose
+            sequences share the budgets, take the mean first.
         total: tokens for all heads together.
         ratio: how many times as many a head of the upper half gets.
         most: tokens that a head can have; others get what is beyond.
@@ -112,17 +144,17 @@ def entropy_budgets(
         int64 like ``entropies``, whose sum is ``total``, or ``most`` for each head if that is less.
 
     Raises:
-        ValueError: ``total`` or ``most`` is negative, or ``ratio`` below 1.
+        ValueError: ``total`` or ``most`` is no whole number or negative, ``ratio`` below 1, or an
+            entropy NaN.
 
     Source: Xiong et al., "UNComp" (2024), section 3.3. There the two halves' budgets do not keep
     the mean; here they do.
     """
-    if total < 0 or not 1 <= ratio < math.inf:
-        raise ValueError(
-            f"'total' must not be negative and 'ratio' at least 1 (got {total} and {ratio})"
-        )
-    if most is not None and most < 0:
-        raise ValueError(f"'most' must not be negative (got {most})")
+    check_at_least("total", total)
+    check_ratio(ratio)
+    check_scores("entropies", entropies)
+    if most is not None:
+        check_at_least("most", most)
     flat = entropies.flatten()
     weight = torch.ones_like(flat, dtype=torch.float64)
     weight[flat.argsort(descending=True, stable=True)[: len(flat) // 2]] = ratio
@@ -131,7 +163,7 @@ def entropy_budgets(
     left = total
     while len(places):
         share = weight[places] * (left / float(weight[places].sum()))
-        full = share >= (math.inf if most is None else most)
+        full = share >= (torch.inf if most is None else most)
         if not full.any():
             mine = share.floor().long()
             rest = left - int(mine.sum())

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
+from lcm_graph.attention.selective.checks import check_marks, check_tail
 from lcm_graph.attention.selective.heads import grouped, marked_rows, rows_of, ungrouped
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked, summarize_tokens
 from lcm_graph.attention.states import AttentionState, ClusterState, merge
+from lcm_graph.monoids.base import check_at_least
 from lcm_graph.monoids.state import map_state
-
-TAILS = ("drop", "summary", "sample")
 
 
 def selective_attention(
@@ -55,18 +55,12 @@ def selective_attention(
     check_asked(q, index)
     if (clusters is None) == (tokens is None):
         raise ValueError("give either 'clusters' or 'tokens' (got both or neither)")
-    if tail not in TAILS:
-        raise ValueError(f"'tail' must be one of {', '.join(TAILS)} (got {tail!r})")
-    if samples < 1:
-        raise ValueError(f"'samples' must be at least 1 (got {samples}); take tail 'drop' for none")
+    check_tail(tail)
+    check_at_least("samples", samples, 1)
     wanted = index.summary.size.shape if tokens is None else index.labels.shape
     marks = clusters if tokens is None else tokens
     assert marks is not None
-    if marks.dtype != torch.bool or marks.shape != wanted:
-        raise ValueError(
-            f"'{'clusters' if tokens is None else 'tokens'}' must be bool {list(wanted)} "
-            f"(got {marks.dtype} {list(marks.shape)})"
-        )
+    check_marks("clusters" if tokens is None else "tokens", marks, wanted)
     kept = index.tokens(marks) if tokens is None else tokens
     queries = grouped(q, index.k.size(1))
     state = _exact(queries, index, kept)

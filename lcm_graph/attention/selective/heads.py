@@ -14,7 +14,7 @@ def grouped(q: Tensor, heads: int) -> Tensor:
     Raises:
         ValueError: ``heads`` is no divisor of H, or ``q`` has not four dimensions.
     """
-    if q.dim() != 4 or q.size(1) % heads:
+    if q.dim() != 4 or heads < 1 or q.size(1) % heads:
         raise ValueError(
             f"'q' must be [batch, heads, queries, features] with a multiple of {heads} heads "
             f"(got {list(q.shape)})"

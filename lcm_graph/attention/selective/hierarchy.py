@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.selective.budgets import top_fraction
+from lcm_graph.attention.selective.checks import check_fraction
 from lcm_graph.attention.selective.heads import grouped, marked_rows
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked
 from lcm_graph.attention.selective.scores import expected_shares
@@ -41,6 +42,8 @@ def hierarchical_clusters(
     if len(index.levels) < 2:
         raise ValueError("'index' must have two levels: build it with coarse=…")
     check_asked(q, index)
+    check_fraction("fraction", fraction)
+    check_fraction("coarse_fraction", coarse_fraction)
     fine, coarse = (level.summary for level in index.levels[:2])
     queries = grouped(q, index.k.size(1))
     of_coarse = index.monoid.logits(coarse, queries, index.scale)

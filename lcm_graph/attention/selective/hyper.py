@@ -11,6 +11,7 @@ from lcm_graph.attention.dense import attend
 from lcm_graph.attention.selective.heads import rows_of
 from lcm_graph.attention.selective.partition import hash_buckets
 from lcm_graph.attention.states import AttentionState, merge
+from lcm_graph.monoids.base import check_at_least
 from lcm_graph.monoids.state import map_state
 
 
@@ -67,8 +68,7 @@ def hyper_attention(
     for name, number, least in (
         ("projections", projections, 1), ("block_size", block_size, 1), ("samples", samples, 0)
     ):  # fmt: skip
-        if number < least:
-            raise ValueError(f"'{name}' must be at least {least} (got {number})")
+        check_at_least(name, number, least)
     fits = q.dim() == k.dim() == v.dim() == 4 and k.shape[:3] == v.shape[:3]
     if not fits or q.size(-1) != k.size(-1) or q.size(1) % max(1, k.size(1)):
         raise ValueError(

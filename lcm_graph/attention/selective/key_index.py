@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lcm_graph.attention.dense.inputs import scale_of
 from lcm_graph.attention.selective.partition import contiguous_blocks, kmeans
 from lcm_graph.attention.states import ClusterState, ClusterSummary
 from lcm_graph.monoids.mean import count_dtype
@@ -74,8 +75,8 @@ class KeyIndex:
             seed: of k-means.
 
         Raises:
-            ValueError: shapes do not go together, a number of clusters is none, or there is no such
-                partition.
+            ValueError: shapes do not go together, there are no heads, a number of clusters is none,
+                there is no such partition, or keys that k-means is to cluster are not finite.
             ImportError: scikit-learn is not installed (extra ``attention``), for k-means.
 
         Source: Hooper et al., "Squeezed Attention" (2024), section 3.2.
@@ -85,6 +86,8 @@ class KeyIndex:
                 "'k' [B, H, M, D] and 'v' [B, H, M, C] must have batch, heads and M in common (got "
                 f"{list(k.shape)} and {list(v.shape)})"
             )
+        if not k.size(1):
+            raise ValueError(f"'k' must have a head at least (got {list(k.shape)})")
         if not k.is_floating_point() or v.dtype != k.dtype or v.device != k.device:
             raise ValueError(
                 "'k' and 'v' must be floating point, of one dtype and device "
@@ -99,11 +102,16 @@ class KeyIndex:
                 )
             labels = partition.to(k.device).expand(k.shape[:3])
             if labels.dtype != torch.int64 or (labels < 0).any():
-                raise ValueError("'partition' must be int64 labels from 0 up")
+                least = int(labels.min()) if labels.numel() else 0
+                raise ValueError(
+                    f"'partition' must be int64 labels from 0 up (got {labels.dtype} from {least})"
+                )
         elif partition == "kmeans":
-            labels = kmeans(k, _number(clusters, keys, "clusters"), seed=seed)
+            if not k.isfinite().all():
+                raise ValueError("'k' must be finite to be clustered (it has NaN or infinity)")
+            labels = kmeans(k, number_of_clusters(clusters, keys, "clusters"), seed=seed)
         elif partition == "blocks":
-            size = -(-keys // _number(clusters, keys, "clusters")) if keys else 1
+            size = -(-keys // number_of_clusters(clusters, keys, "clusters")) if keys else 1
             labels = contiguous_blocks(keys, size).to(k.device).expand(k.shape[:3])
         else:
             raise ValueError(
@@ -114,10 +122,10 @@ class KeyIndex:
         levels = [finest]
         if coarse is not None:
             centres, _ = monoid.means(finest.summary)
-            above = kmeans(centres, _number(coarse, keys, "coarse"), seed=seed)
+            above = kmeans(centres, number_of_clusters(coarse, keys, "coarse"), seed=seed)
             flat = map_state(lambda t: t.flatten(0, 2), finest.summary)
             levels.append(Level(above, summarize(monoid, flat, above)))
-        return cls(k, v, tuple(levels), monoid, k.size(3) ** -0.5 if scale is None else scale)
+        return cls(k, v, tuple(levels), monoid, scale_of(k, scale))
 
     @property
     def labels(self) -> Tensor:
@@ -208,11 +216,15 @@ def summarize(monoid: ClusterSummary, states: ClusterState, labels: Tensor) -> C
     return map_state(lambda t: t.unflatten(0, (batch, heads, clusters)), folded)
 
 
-def _number(wanted: int | float, keys: int, name: str) -> int:
-    """A number of clusters, of a number or a fraction of the keys."""
-    is_fraction = isinstance(wanted, float)
-    if isinstance(wanted, bool) or wanted <= 0 or (is_fraction and wanted > 1):
+def number_of_clusters(wanted: int | float, keys: int, name: str) -> int:
+    """A number of clusters, of a number or a fraction of the keys.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    is_fraction = not hasattr(wanted, "__index__")  # as numpy's numbers have it, too
+    if isinstance(wanted, bool) or not wanted > 0 or (is_fraction and wanted > 1):
         raise ValueError(
             f"'{name}' must be a number from 1 up, or a fraction of the keys (got {wanted!r})"
         )
-    return max(1, round(wanted * keys)) if isinstance(wanted, float) else wanted
+    return max(1, round(wanted * keys)) if is_fraction else int(wanted)

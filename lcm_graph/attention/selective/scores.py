@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lcm_graph.attention.selective.checks import check_heads, check_pool
 from lcm_graph.attention.selective.heads import grouped
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked
 
@@ -87,12 +88,13 @@ def observation_scores(
         Float32 or wider ``[B, heads of keys, M]``.
 
     Raises:
-        ValueError: ``pool`` is not odd, or there are more causal queries than keys.
+        ValueError: ``pool`` is not odd, there are more causal queries than keys, shapes do not go
+            together, or a score is NaN.
 
     Source: Li et al., "SnapKV" (2024), section 4; also what UNComp selects by.
     """
-    if pool < 1 or pool % 2 == 0:
-        raise ValueError(f"'pool' must be odd and at least 1 (got {pool})")
+    check_pool(pool)
+    check_heads(q, k)
     if causal and q.size(2) > k.size(2):
         raise ValueError(
             f"'q' must have no more causal queries than there are keys (got {q.size(2)} for "
@@ -121,8 +123,9 @@ def redundancy_scores(
         Float32 or wider ``[B, heads of keys, M]``: 1 is most redundant.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: there is no such kind, shapes do not go together, or a score is NaN.
     """
+    check_heads(q, k)
     if kind not in REDUNDANCIES:
         raise ValueError(f"'kind' must be one of {', '.join(REDUNDANCIES)} (got {kind!r})")
     if not k.numel():
@@ -145,4 +148,7 @@ def _shares(q: Tensor, k: Tensor, scale: float | None, causal: bool = False) -> 
         n, m = q.size(2), k.size(2)
         hidden = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(m - n + 1)
         logits = logits.masked_fill(hidden.repeat(logits.size(2) // max(1, n), 1), -torch.inf)
-    return logits.softmax(-1)
+    shares = logits.softmax(-1)
+    if shares.isnan().any():
+        raise ValueError("'q' and 'k' must be finite (a score is NaN)")
+    return shares

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
+from lcm_graph.attention.selective.checks import check_heads, check_marks
 
 
 class Truncation(NamedTuple):
@@ -35,8 +36,13 @@ def truncation(
         kept: bool ``[B, heads, M]``.
         scale: of the logits.
 
+    Raises:
+        ValueError: a shape or dtype is another one.
+
     Source: arXiv 2512.07647.
     """
+    check_heads(q, k)
+    check_marks("kept", kept, k.shape[:3])
     times = q.size(1) // k.size(1)
     mask = kept.repeat_interleave(times, 1).unsqueeze(2)
     head = attend(q, k, v, mask=mask, scale=scale)

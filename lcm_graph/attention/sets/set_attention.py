@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lcm_graph.aggregators.base import check_features
+from lcm_graph.aggregators.base import check_dtype, check_features
 from lcm_graph.attention.sets.block import AttentionBlock
 from lcm_graph.attention.sets.seed_attention import check_heads
 from lcm_graph.monoids import Monoid
@@ -63,6 +63,7 @@ class OnSets(nn.Module):
         if x.dim() != 2:
             raise ValueError(f"'x' must be [n, {self.channels}] (got {list(x.shape)})")
         check_features(x, self.channels, type(self).__name__)
+        check_dtype(x, self)
         return self.on_plan(x, make_plan(x.size(0), index, ptr, dim_size, x.device))
 
 

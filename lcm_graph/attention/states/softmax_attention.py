@@ -17,8 +17,10 @@ from lcm_graph.monoids.segment import finite_shift, plus_log_weight, segment_max
 class AttentionState(NamedTuple):
     """What queries have gathered of some of the keys: two such of other keys merge into one.
 
-    Any leading shape: one entry for each query and head. The pair is what attention kernels hand
-    out (flash-attn, FlexAttention, FlashInfer).
+    Any leading shape: one entry for each query and head. Attention kernels hand out such pairs, not
+    all alike: FlashInfer's logarithm is to base 2 by default (multiply it by log 2), and where
+    ``out`` is ``[batch, tokens, heads, channels]`` it goes with ``lse`` of its own first three
+    dimensions here.
     """
 
     out: Tensor  # [*, channels]: Σ softmax(logits) · values
@@ -127,7 +129,7 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
 
     Args:
         first: of any leading shape; the result's ``out`` has its dtype, ``lse`` the widest of all.
-        others: of the same shape, up to broadcasting.
+        others: of the same shape, up to broadcasting of ``lse``'s.
 
     Raises:
         TypeError: an argument is no state, such as a list of them.
@@ -136,8 +138,8 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
     for state in (first, *others):
         if not isinstance(state, AttentionState):
             raise TypeError(
-                "'merge' takes states one by one, of a list of them merge(*states) "
-                f"(got {type(state).__name__})"
+                "'merge' takes states one by one, of a list of them merge(*states), and a pair as "
+                f"AttentionState(out, lse) (got {type(state).__name__})"
             )
         _check_shapes(first, state)
     if not others:
@@ -157,14 +159,21 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
 
 
 def _check_shapes(first: AttentionState, other: AttentionState) -> None:
-    for mine, theirs in zip(first, other, strict=True):
-        try:
-            torch.broadcast_shapes(mine.shape, theirs.shape)
-        except RuntimeError as error:
-            raise ValueError(
-                "states must be of the same queries and of values of one width (got out "
-                f"{list(first.out.shape)} and {list(other.out.shape)})"
-            ) from error
+    if other.out.shape[:-1] != other.lse.shape:
+        raise ValueError(
+            "a state must have 'lse' of the shape of 'out' but for its last dimension (got "
+            f"{list(other.lse.shape)} and {list(other.out.shape)}): transpose either"
+        )
+    try:
+        torch.broadcast_shapes(first.lse.shape, other.lse.shape)
+        fits = first.out.size(-1) == other.out.size(-1)
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            "states must be of the same queries and of values of one width (got out "
+            f"{list(first.out.shape)} and {list(other.out.shape)})"
+        )
 
 
 def reweigh(state: AttentionState, log_weight: Tensor | float) -> AttentionState:

@@ -9,6 +9,7 @@ from torch import Tensor
 from lcm_graph.attention.dense import attend
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.attention.windows.rope import Rope
+from lcm_graph.monoids.base import check_at_least
 
 
 def lambda_attention(
@@ -57,8 +58,7 @@ def lambda_attention(
     for name, number, least in (
         ("window", window, 1), ("n_global", n_global, 0), ("distance_limit", limit, 0)
     ):  # fmt: skip
-        if number < least:
-            raise ValueError(f"'{name}' must be at least {least} (got {number})")
+        check_at_least(name, number, least)
     if q.dim() != 4 or k.dim() != 4 or q.size(2) > k.size(2):
         raise ValueError(
             "'q' [B, H, N, D] must be the last of as many tokens as 'k' [B, heads, M, D] has (got "
@@ -69,6 +69,8 @@ def lambda_attention(
             "'v' must be [B, heads, M, C], with the first three of 'k' "
             f"(got {list(v.shape)} and {list(k.shape)})"
         )
+    if rope is not None and rope.features != q.size(3):
+        raise ValueError(f"'rope' must turn {q.size(3)} features as 'q' has (got {rope})")
     n, m = q.size(2), k.size(2)
     if positions is None:
         positions = torch.arange(m, device=k.device)

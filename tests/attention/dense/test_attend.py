@@ -364,3 +364,19 @@ def test_bad_input(arguments: tuple[object, ...], says: str) -> None:
     args = args if keywords else [*args, last]
     with pytest.raises(ValueError, match=says):
         attend(*args, **keywords)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("m", [1, 3, 15, 16, 40, 513])
+@pytest.mark.parametrize("masked", [False, True])
+def test_nan_is_not_lost(m: int, masked: bool) -> None:
+    """Whether gradients are asked for or not: torch's kernel would answer 0 of few keys."""
+    q, k, v = (torch.randn(1, 2, size, 8) for size in (4, m, m))
+    q[0, 0, 1], k[0, 1, m // 2] = math.nan, math.nan
+    mask = torch.ones(4, m, dtype=torch.bool) if masked else None
+    if mask is not None:
+        mask[2] = False
+        mask[2, m // 2] = True
+    for backend in ("plain", "chunked", "kernel", None):
+        state = attend(q, k, v, mask=mask, backend=backend)
+        for found in (state.out[..., 0], state.lse):
+            assert found.isnan()[0].tolist() == [[False, True, False, False], [True] * 4]

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    GptOssConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    Qwen3Config,
+)
 from transformers.cache_utils import DynamicCache
 
 from lcm_graph.attention.hf import (
@@ -331,6 +341,17 @@ def test_one_context_at_a_time() -> None:
         (lambda: HeadEntropy(0.5, window=-1), r"'window' must be at least 0 \(got -1\)"),
         (lambda: Clusters(0.5, block=0), "'block' must be"),
         (lambda: Clusters(0.5, window=-1), r"'window' must be at least 0 \(got -1\)"),
+        (lambda: Surprisal(0.2, n_sink=-3), r"'n_sink' must be at least 0 \(got -3\)"),
+        (lambda: FirstAndLatest(0.2, n_sink=-3), "'n_sink' must be at least 0"),
+        (lambda: FirstAndLatest(0.2, limit=-3), "'limit' must be at least 0"),
+        (lambda: HeadEntropy(0.5, pool=4), "'pool' must be odd"),
+        (lambda: HeadEntropy(0.5, ratio=0.5), "'ratio' must be at least 1"),
+        (lambda: Clusters(0.5, tail="none"), "'tail' must be one of"),
+        (lambda: Clusters(0.5, clusters=0), "'clusters' must be a number from 1 up"),
+        (
+            lambda: compress(llama("lcm_graph"), tokens(3), Everything(), window=0),
+            "'window' must be",
+        ),
         (lambda: compress(llama("sdpa"), tokens(3), Everything()), "attn_implementation='lcm_gr"),
         (lambda: compress(torch.nn.ReLU(), tokens(3), Everything()), "got 'ReLU'"),
         (lambda: compress(llama("lcm_graph"), tokens(3)[0], Everything()), "'input_ids' must be"),
@@ -339,3 +360,111 @@ def test_one_context_at_a_time() -> None:
 def test_bad_input(call: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         call()
+
+
+def test_a_policy_is_an_object() -> None:
+    for policy in (Everything, 0.2, [Everything(), 0.2]):
+        with pytest.raises(TypeError, match="'policies' must be one or several, such as"):
+            compress(llama("lcm_graph"), tokens(3), policy)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("policy", [Everything(), Clusters(0.3, clusters=0.2, block=3)], ids=str)
+def test_one_context_before_several_questions(policy: Policy) -> None:
+    """Or beams, whose logits are those of each alone."""
+    model, ids, more = llama("lcm_graph"), tokens(20, batch=1), tokens(6, batch=3)
+    context = compress(model, ids, policy)
+    with context.attached(model):
+        found = model(more, cache=context.cache()).logits
+        each = [model(one, cache=context.cache()).logits for one in more.split(1)]
+        assert error(found, torch.cat(each)) <= 1e-5
+        asked = torch.cat([ids, more[:1]], 1)
+        beams = model.generate(
+            asked,
+            cache=context.cache(),
+            attention_mask=torch.ones_like(asked),
+            num_beams=3,
+            max_new_tokens=4,
+            pad_token_id=0,
+            do_sample=False,
+        )
+    assert beams.shape == (1, 30)
+    two = compress(model, tokens(20), policy)
+    with two.attached(model), pytest.raises(ValueError, match=r"the context's batch of 2 \(got 3"):
+        model(more, cache=two.cache())
+
+
+@torch.no_grad()
+def test_calls_that_would_not_see_the_context() -> None:
+    model, ids, more = llama("lcm_graph"), tokens(20, batch=1), tokens(3, batch=1)
+    context, other = (compress(model, ids, Everything()) for _ in range(2))
+    both = torch.cat([ids, more], 1)
+    with context.attached(model):
+        for cache in (None, DynamicCache(), other.cache()):
+            with pytest.raises(ValueError, match=r"called with cache=context.cache\(\)"):
+                model(more, cache=cache)
+        with pytest.raises(ValueError, match="the context's ids before the question's"):
+            model.generate(more, cache=context.cache(), max_new_tokens=2, pad_token_id=0)
+        mask = torch.ones_like(both)
+        seen = model(more, cache=context.cache(), attention_mask=mask).logits
+        mask[:, 2] = 0
+        with pytest.raises(ValueError, match="must be 1 for the 20 tokens of the context"):
+            model(more, cache=context.cache(), attention_mask=mask)
+        settings = {
+            "attention_mask": torch.ones_like(both),
+            "max_new_tokens": 4,
+            "do_sample": False,
+            "pad_token_id": 0,
+        }
+        generated = model.generate(both, cache=context.cache(), **settings)
+    assert error(seen, model(both).logits[:, 20:]) <= 1e-5
+    assert torch.equal(generated, model.generate(both, **settings))
+    with pytest.raises(RuntimeError, match="a context that is not attached"):
+        model(more, cache=context.cache())
+
+
+def small(config: type, **more: Any) -> Any:
+    """A model of another kind, of two layers."""
+    register_attention()
+    torch.manual_seed(0)
+    sizes = {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": LAYERS, "num_attention_heads": 4, "pad_token_id": 0,
+    }  # fmt: skip
+    given = config(**(sizes | more))
+    return AutoModelForCausalLM.from_config(given, attn_implementation="lcm_graph").eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("config", "others"),
+    [
+        (GPTNeoXConfig, {}),
+        (GPT2Config, {}),
+        (Qwen3Config, {"head_dim": 8, "num_key_value_heads": 2}),
+    ],
+)
+def test_other_models(config: type, others: dict[str, int]) -> None:
+    model, ids, more = small(config, **others), tokens(20), tokens(5)
+    expected = model(torch.cat([ids, more], 1)).logits[:, 20:]
+    assert error(continued(model, ids, more, Everything()), expected) <= 1e-5
+
+
+@torch.no_grad()
+def test_models_that_it_would_answer_wrongly_for() -> None:
+    ids = tokens(30)
+    windowed = small(MistralConfig, sliding_window=8, num_key_value_heads=2)
+    expected = small(MistralConfig, sliding_window=8, num_key_value_heads=2)
+    expected.set_attn_implementation("eager")
+    assert error(windowed(ids).logits, expected(ids).logits) <= 1e-5
+    with pytest.raises(ValueError, match="sees the 8 latest tokens"):
+        compress(windowed, ids, Everything())
+    capped = small(Gemma2Config, head_dim=8, num_key_value_heads=2)
+    with pytest.raises(ValueError, match="no attention with 'softcap'"):
+        capped(ids)
+    with_sinks = small(GptOssConfig, head_dim=8, num_key_value_heads=2, num_local_experts=2)
+    with pytest.raises(ValueError, match="no attention with 's_aux'"):
+        with_sinks(ids)
+    twice = small(GPT2Config, add_cross_attention=True)
+    with pytest.raises(ValueError, match=r"one attention a layer .*GPT2Attention of layers \[0, 0"):
+        compress(twice, ids, Everything())

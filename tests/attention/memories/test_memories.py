@@ -19,6 +19,7 @@ from lcm_graph.attention.memories import (
     select_segments,
     static_scores,
 )
+from tests.references import error
 
 
 def offline(
@@ -109,9 +110,9 @@ def test_with_room_for_all_attention_is_exact(dtype):
         q, k, v = (t.double() for t in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, enable_gqa=True)
 
-    tolerance = {} if dtype == torch.float64 else {"atol": 1e-2, "rtol": 1e-2}
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-2
     for found, expected in zip(run(remembered), run(reference), strict=True):
-        torch.testing.assert_close(found.double(), expected.double(), **tolerance)
+        assert error(found, expected) <= tolerance
 
 
 def test_half_life():
@@ -296,6 +297,10 @@ def test_a_memory_keeps_no_graph():
         memory.append(torch.ones(1, 2).double(), torch.ones(1))
 
 
+def of_my_own(state: str) -> float:
+    raise TypeError("my own")
+
+
 def test_fold_left():
     assert fold_left(lambda s, c: s + c, ["b", "c"], "a", 3) == "abc"
     assert fold_left(lambda s, c: s + c, [], "a", 1) == "a"
@@ -311,7 +316,11 @@ def test_fold_left():
     assert seen == ["bc", "d"]
     with pytest.raises(ValueError, match="the state 'init' has size 5"):
         fold_left(lambda s, c: s, [], "abcde", 3)
-    with pytest.raises(TypeError, match=r"after chunk 0 has no size .*\(got NoneType\)"):
+    with pytest.raises(TypeError, match=r"after chunk 0 has no size; .*\(got NoneType\)"):
         fold_left(lambda s, c: None, ["b"], "a", 3)  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match=r"'budget' must be a number.*\(got None\)"):
+        fold_left(step, ["b"], "a", None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="my own"):
+        fold_left(step, [], "a", 3, size=of_my_own)
     with pytest.raises(ValueError, match="size nan"):
         fold_left(lambda s, c: s, [], 1.0, 3, size=lambda s: math.nan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -170,3 +172,15 @@ def test_mistakes(call, message):
 def test_a_tensor_is_no_state():
     with pytest.raises(TypeError, match=r"such as attend\(q, k, v\) \(got Tensor\)"):
         PrefixState(H, D)(torch.ones(B, H, N, D), torch.ones(B, H, N, D))
+
+
+def test_nan_is_not_lost() -> None:
+    """A training that has gone wrong does not look as if there were no keys."""
+    q, k, v = (torch.randn(1, 2, size, 4) for size in (3, 5, 5))
+    state = attend(q, k, v)
+    prefix = PrefixState(2, 4).fill(torch.full((2, 6, 4), math.nan), torch.randn(2, 6, 4))
+    for found in prefix(q, state):
+        assert found.isnan().all()
+    gone = AttentionState(state.out, torch.full_like(state.lse, math.nan))
+    for found in PrefixState(2, 4)(q, gone):
+        assert found.isnan().all()

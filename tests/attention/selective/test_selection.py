@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +28,7 @@ from lcm_graph.attention.selective import (
     redundancy_scores,
     selective_attention,
     summary_entropy,
+    tokens_of_heads,
     top_fraction,
     top_tokens,
     truncation,
@@ -463,7 +465,32 @@ def test_calibrated_budgets_hold_for_others() -> None:
         found = truncation(held_q[:, one], k[:, one], v[:, one], kept)
         norm = attend(held_q[:, one], k[:, one], v[:, one]).out.norm()
         assert float(found.error.norm() / norm) <= 0.3 * 1.2
+    marks = tokens_of_heads([*chosen[:1], None], redundancy_scores(q, k))
+    assert torch.equal(marks[:, 0], chosen[0].tokens(redundancy_scores(q, k))[:, 0])
+    assert marks[:, 1].all()
     assert calibrate(q, k, v, candidates[:1], 0.0) == [None, None]
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 5.0])
+@pytest.mark.parametrize("fraction", [1 / 64, 0.02, 0.2, 0.5, 0.97, 1.0])
+def test_a_budget_of_a_fraction(fraction: float, sigma: float) -> None:
+    budget = BlockBudget.of_fraction(fraction, sigma=sigma)
+    assert abs(budget.fraction - fraction) <= 1e-6
+    kept = budget.tokens(torch.rand(1, 2, 64 * 300, generator=torch.Generator().manual_seed(0)))
+    assert abs(float(kept.double().mean()) - fraction) <= 0.02
+
+
+def test_what_is_masked_is_not_marked() -> None:
+    scores = torch.tensor([[[1.0, -torch.inf, 2.0]]])
+    for marks in (top_tokens(scores, 3), top_tokens(scores, 99), top_fraction(scores, 1.0)):
+        assert marks.tolist() == [[[True, False, True]]]
+
+
+def test_clusters_by_numpy_numbers() -> None:
+    k = torch.randn(1, 1, 40, D)
+    for wanted in (np.float32(0.1), np.int64(4)):
+        index = KeyIndex.build(k, k, clusters=wanted)  # type: ignore[arg-type]
+        assert index.summary.size.size(2) == 4
 
 
 @pytest.mark.parametrize(
@@ -478,10 +505,10 @@ def test_calibrated_budgets_hold_for_others() -> None:
         (lambda k: observation_scores(k, k, pool=2), "'pool' must be odd"),
         (lambda k: redundancy_scores(k, k, kind="x"), "one of unattended, similar"),
         (lambda k: top_fraction(torch.rand(1, 1, 3), 1.5), "'fraction' must be from 0 to 1"),
-        (lambda k: entropy_budgets(torch.rand(3), -1), "'total' must not be negative"),
+        (lambda k: entropy_budgets(torch.rand(3), -1), "'total' must be at least 0"),
         (lambda k: BlockBudget(block=6), "'block' must be a power of two"),
-        (lambda k: entropy_budgets(torch.rand(3), 1, ratio=math.nan), "'ratio' at least 1"),
-        (lambda k: entropy_budgets(torch.rand(3), 1, most=-1), "'most' must not be negative"),
+        (lambda k: entropy_budgets(torch.rand(3), 1, ratio=math.nan), "'ratio' must be at least 1"),
+        (lambda k: entropy_budgets(torch.rand(3), 1, most=-1), "'most' must be at least 0"),
         (lambda k: matrix_entropy(torch.randn(5, 1)), r"'x' must have two features.*\(got 1\)"),
         (lambda k: matrix_entropy(torch.full((5, 2), math.nan)), "'x' must be finite"),
         (lambda k: hyper_attention(k, k, torch.cat([k, k], 2)), "'k' and 'v' alike"),
@@ -505,6 +532,53 @@ def test_calibrated_budgets_hold_for_others() -> None:
         (lambda k: hyper_attention(k, k, k, block_size=0), "'block_size' must be at least 1"),
         (lambda k: hyper_attention(k, k[:, :, :3], k[:, :, :3], causal=True), "as many queries"),
         (lambda k: hyper_attention(k[:, :1], k, k), "the heads of 'k' a divisor"),
+        (
+            lambda k: hyper_attention(k, k, k, samples=cast(int, 2.5)),
+            r"'samples' must be an int.*\(got 2.5",
+        ),
+        (
+            lambda k: top_tokens(k[..., 0], cast(int, 0.2)),
+            r"'budgets' must be an integer \(got 0.2\)",
+        ),
+        (lambda k: top_tokens(k[..., 0], torch.tensor([0.5, 2])), "see top_fraction"),
+        (lambda k: top_tokens(k[..., 0], torch.tensor([1, -2])), "not negative"),
+        (lambda k: top_tokens(k[..., 0], torch.ones(3).long()), r"broadcast over \[1, 2\]"),
+        (lambda k: top_tokens(k[..., 0] * math.nan, 1), r"'scores' must be numbers \(got NaN"),
+        (lambda k: top_fraction(k[..., 0] * math.nan, 0.1), r"'scores' must be numbers"),
+        (lambda k: observation_scores(k * math.nan, k), "'q' and 'k' must be finite"),
+        (lambda k: observation_scores(k[..., :3], k), r"'q' must have the batch.*\[1, 2, 9, 3\]"),
+        (lambda k: observation_scores(torch.cat([k, k]), k), "'q' must have the batch"),
+        (lambda k: observation_scores(k.long(), k), "'q' must be floating point.*int64"),
+        (lambda k: redundancy_scores(k, k[:, :0]), "a multiple of its heads"),
+        (lambda k: entropy_budgets(torch.rand(3), cast(int, 0.2)), "'total' must be an integer"),
+        (lambda k: entropy_budgets(torch.rand(3) * math.nan, 2), "'entropies' must be numbers"),
+        (lambda k: global_threshold([], [], 0.5), "of a layer at least"),
+        (lambda k: global_threshold([k], [k[..., 0]], 0.5), "'sizes' must have the shapes"),
+        (
+            lambda k: truncation(k, k, k, torch.ones(1, 2, 8).bool()),
+            r"'kept' must be bool \[1, 2, 9",
+        ),
+        (
+            lambda k: hierarchical_clusters(
+                k, KeyIndex.build(k, k, coarse=2), 0.1, coarse_fraction=2
+            ),
+            "'coarse_fraction' must be from 0 to 1",
+        ),
+        (lambda k: KeyIndex.build(k * math.nan, k), "'k' must be finite to be clustered"),
+        (lambda k: KeyIndex.build(k[:, :0], k[:, :0]), "'k' must have a head"),
+        (
+            lambda k: KeyIndex.build(k, k, scale=cast(float, torch.ones(()))),
+            "'scale' must be",
+        ),
+        (lambda k: KeyIndex.build(k, k, partition=torch.ones(9)), "got torch.float32 from 1"),
+        (lambda k: BlockBudget(block=64.0), "'block' must be a power of two"),  # type: ignore
+        (lambda k: BlockBudget(mu=math.nan), "'mu' must be finite"),
+        (lambda k: BlockBudget.of_fraction(0.001), "'fraction' must be from 1 / 64 to 1"),
+        (lambda k: BlockBudget().tokens(k[..., 0] * math.nan), "'redundancy' must be numbers"),
+        (lambda k: BlockBudget().tokens(k.long()[..., 0]), "'redundancy' must be floating point"),
+        (lambda k: calibrate(k, k, k, [], -1.0), "'tolerance' must not be negative"),
+        (lambda k: calibrate(k[0], k, k, [], 0.1), "'q' must be floating point"),
+        (lambda k: tokens_of_heads([None], k[..., 0]), "one a head of 'redundancy'"),
     ],
 )
 def test_bad_input(call: object, says: str) -> None:

@@ -262,9 +262,14 @@ def test_bad_input(call: object, says: str) -> None:
 def test_states_are_merged_one_by_one() -> None:
     state = AttentionState(torch.ones(2, 3), torch.zeros(2))
     for others in ([[state, state]], [state, tuple(state)]):
-        with pytest.raises(TypeError, match=r"merge\(\*states\) \(got (list|tuple)\)"):
+        with pytest.raises(TypeError, match=r"merge\(\*states\).*\(got (list|tuple)\)"):
             merge(*others)
     with pytest.raises(TypeError, match=r"merge\(state, other\)"):
         state + state
-    with pytest.raises(ValueError, match=r"out \[2, 3\] and \[4, 3\]"):
-        merge(state, AttentionState(torch.ones(4, 3), torch.zeros(4)))
+    for shape in ((4, 3), (2, 1)):
+        with pytest.raises(ValueError, match=rf"out \[2, 3\] and \[{shape[0]}, {shape[1]}\]"):
+            merge(state, AttentionState(torch.ones(shape), torch.zeros(shape[0])))
+    # As flash-attn hands it out: [B, N, H, D] and [B, H, N]
+    other = AttentionState(torch.ones(1, 2, 3, 4), torch.zeros(1, 3, 2))
+    with pytest.raises(ValueError, match=r"\[1, 3, 2\] and \[1, 2, 3, 4\]\): transpose"):
+        merge(other, other)

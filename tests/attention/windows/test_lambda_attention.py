@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 import torch
@@ -123,6 +124,11 @@ def test_rope() -> None:
             "'distance_limit' must be",
         ),
         (lambda q, k, v: lambda_attention(k, q, q, window=1), "must be the last of as many tokens"),
+        (
+            lambda q, k, v: lambda_attention(q, k, v, window=cast(int, 1.5)),
+            "'window' must be an int",
+        ),
+        (lambda q, k, v: lambda_attention(q, k, v, window=1, rope=Rope(2)), "'rope' must turn"),
         (lambda q, k, v: Rope(3), "'features' must be even"),
         (lambda q, k, v: Rope(4, frequencies=torch.ones(3)), r"'frequencies' must be \[2\]"),
         (lambda q, k, v: Rope(4)(q, torch.arange(3)), r"'x' must be \[..., n, 4\]"),
