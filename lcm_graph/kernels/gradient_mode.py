@@ -15,6 +15,8 @@ def is_transformed() -> bool:
 
 def is_differentiated_again(grads: tuple[Tensor | None, ...]) -> bool:
     """Whether, in a backward pass, its result will be differentiated, or comes in batches."""
+    if torch.compiler.is_compiling():  # whose backward passes are for once
+        return False
     return torch.is_grad_enabled() or any(
         g is not None and (is_batchedtensor(g) or is_legacy_batchedtensor(g)) for g in grads
     )

@@ -380,3 +380,22 @@ def test_nan_is_not_lost(m: int, masked: bool) -> None:
         state = attend(q, k, v, mask=mask, backend=backend)
         for found in (state.out[..., 0], state.lse):
             assert found.isnan()[0].tolist() == [[False, True, False, False], [True] * 4]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("m", [40, 700])
+def test_it_compiles_whole(m: int, causal: bool) -> None:
+    """Values and gradients, of few keys and of many."""
+    inputs = [torch.randn(1, 2, size, 8, requires_grad=True) for size in (m, m, m)]
+    cotangents = [torch.randn(1, 2, m, 8), torch.randn(1, 2, m)]
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return attend(q, k, v, causal=causal)
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    found, expected = (
+        [*state, *torch.autograd.grad(tuple(state), inputs, cotangents)]
+        for state in (compiled(*inputs), run(*inputs))
+    )
+    for mine, theirs in zip(found, expected, strict=True):
+        assert error(mine, theirs) <= 1e-5
