@@ -142,7 +142,11 @@ def times(lengths: Mapping[str, Sequence[int]], repeats: int) -> list[dict[str, 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tensor_attention")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tensor_attention",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=Path, default=RESULTS / "tensor_attention.json")
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")

@@ -7,15 +7,29 @@ import re
 from pathlib import Path
 
 import pytest
+import torch.nn.functional as F
 
 from benchmarks import attention_docs
 from benchmarks.attention_docs import PAGE, fill, three_tokens
+from tests.references import error
 
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_page_is_filled_from_the_files() -> None:
     assert fill(TEXT) == TEXT, "run python -m benchmarks.attention_docs"
+
+
+def test_the_code_of_the_page_runs() -> None:
+    """Block after block, as one reads it."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, PAGE.name, "exec"), names)
+    q, k, v, whole = (names[name] for name in ("q", "k", "v", "whole"))
+    expected = F.scaled_dot_product_attention(q, k, v, enable_gqa=True)  # type: ignore[arg-type]
+    assert error(whole.out, expected) <= 1e-5  # type: ignore[attr-defined]
 
 
 def test_what_stands_between_marks_is_replaced() -> None:

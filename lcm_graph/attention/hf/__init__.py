@@ -19,3 +19,4 @@ from lcm_graph.attention.hf.policies import FirstAndLatest as FirstAndLatest
 from lcm_graph.attention.hf.policies import HeadEntropy as HeadEntropy
 from lcm_graph.attention.hf.policies import Policy as Policy
 from lcm_graph.attention.hf.policies import Surprisal as Surprisal
+from lcm_graph.attention.hf.rotary import rope_of as rope_of

@@ -107,8 +107,8 @@ class FirstAndLatest(_Fraction):
     Args:
         fraction: of the tokens, the first ones among them.
         n_sink: first tokens, which are kept also where a fraction is fewer.
-        rope: the model's rotary embedding, if the first tokens are to seem ``limit`` away, as in
-            LM-Infinite; as far as they are, if ``None``.
+        rope: the model's rotary embedding (:func:`~lcm_graph.attention.hf.rope_of`), if the first
+            tokens are to seem ``limit`` away, as in LM-Infinite; as far as they are, if ``None``.
         limit: how far; the number of latest tokens, if ``None``.
     """
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.states import MemoryState, TopMemory
-from lcm_graph.monoids.base import check_positive
+from lcm_graph.monoids.base import check_at_least, check_positive
 
 
 def static_scores(scores: Tensor, turn: int | Tensor, decay: float) -> Tensor:
@@ -76,11 +76,9 @@ class StreamMemory:
         decay: float = 1.0,
     ) -> None:
         self.channels = check_positive("channels", channels)
-        if n_sink < 0 or window < 0:
-            raise ValueError(
-                f"'n_sink' and 'window' must not be negative (got {n_sink} and {window})"
-            )
-        self.n_sink, self.window, self.decay = n_sink, window, _check_decay(decay)
+        self.n_sink = check_at_least("n_sink", n_sink)
+        self.window = check_at_least("window", window)
+        self.decay = _check_decay(decay)
         self.seen = 0  # tokens
         self.turn = 0  # number of turns
         # The monoid remembers where tokens stood, which float64 tells exactly

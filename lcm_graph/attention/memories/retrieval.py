@@ -52,7 +52,7 @@ def select_segments(scores: Tensor, segments: Tensor, count: int) -> Tensor:
     Args:
         scores: ``[n]``.
         segments: of each token, e.g. the number of its sentence, int64 ``[n]``.
-        count: tokens whose segments are kept.
+        count: highest scores whose segments are kept, whole.
 
     Returns:
         Bool ``[n]``.
@@ -84,7 +84,8 @@ def retrieve(
         score: scores ``[m]`` of the tokens at positions int64 ``[m]``, as they stand side by side.
         chunks: positions int64 of the tokens of each chunk, no token in two.
         segments: of all tokens, int64 ``[n]``.
-        count: tokens whose segments are kept: of as many segments at most, but whole ones.
+        count: how many tokens choose: the segments in which the ``count`` highest scores lie are
+            kept whole, so that more tokens are kept than these.
         carry: read each chunk behind what was kept so far, as InfiniRetri does: a left fold, whose
             answer depends on where chunks are cut and how they follow. Otherwise each is read by
             itself, and of all scores the highest count: the order does not matter.
@@ -94,11 +95,12 @@ def retrieve(
 
     Raises:
         TypeError: a chunk is not int64 ``[m]``.
-        ValueError: a chunk has a position that another has, or that there is no segment for; scores
-            are not one for each position, or NaN.
+        ValueError: ``count`` is not positive; a chunk has a position that another has, or that
+            there is no segment for; scores are not one for each position, or NaN.
 
     Source: Ye et al., "InfiniRetri" (2025), section 3, if ``carry``.
     """
+    check_positive("count", count)
     taken = torch.zeros(len(segments), dtype=torch.bool, device=segments.device)
 
     def checked(chunk: Tensor) -> Tensor:

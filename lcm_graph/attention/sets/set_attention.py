@@ -112,7 +112,7 @@ class SetAttention(OnSets):
 class InducedSetAttention(OnSets):
     """Learned points attend to each set, and its elements to what these found (ISAB).
 
-    Linear in the number of elements. What the points find is a fold, so it can be made in chunks.
+    Linear in the number of elements.
 
     Args:
         channels: of elements.

@@ -20,7 +20,8 @@ class Rope:
             scale them.
 
     Raises:
-        ValueError: ``features`` is odd, or there is another number of frequencies.
+        ValueError: ``features`` is odd, ``base`` not positive, or there is another number of
+            frequencies.
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
     """
@@ -30,6 +31,8 @@ class Rope:
     ) -> None:
         if features < 2 or features % 2:
             raise ValueError(f"'features' must be even and positive (got {features})")
+        if not base > 0:
+            raise ValueError(f"'base' must be positive (got {base})")
         if frequencies is None:
             exponent = torch.arange(0, features, 2, dtype=torch.float64) / features
             frequencies = base**-exponent

@@ -30,6 +30,7 @@ from lcm_graph.attention.hf import (
     bounded_cache,
     compress,
     register_attention,
+    rope_of,
 )
 from lcm_graph.attention.hf.policies import Recorded
 from lcm_graph.attention.selective import observation_scores, top_tokens
@@ -468,3 +469,23 @@ def test_models_that_it_would_answer_wrongly_for() -> None:
     twice = small(GPT2Config, add_cross_attention=True)
     with pytest.raises(ValueError, match=r"one attention a layer .*GPT2Attention of layers \[0, 0"):
         compress(twice, ids, Everything())
+
+
+def test_the_rotary_embedding_of_a_model() -> None:
+    rope, x = rope_of(llama("sdpa")), torch.randn(3, 20, 8)
+    positions = torch.arange(20)
+    assert error(rope(x, positions), Rope(8)(x, positions)) <= 1e-6
+    scaled = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10_000.0}
+    slow = rope_of(small(Qwen3Config, head_dim=8, num_key_value_heads=2, rope_parameters=scaled))
+    assert error(slow(x, 4 * positions), rope(x, positions)) <= 1e-6
+    changing = scaled | {"rope_type": "dynamic"}
+    for model, says in (
+        (small(GPT2Config), "with one rotary embedding .got GPT2LMHeadModel with 0"),
+        (small(GPTNeoXConfig), "must turn all 8 features of a head .got a rotary embedding of 2"),
+        (
+            small(Qwen3Config, head_dim=8, num_key_value_heads=2, rope_parameters=changing),
+            "fixed frequencies .got 'dynamic'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=says):
+            rope_of(model)

@@ -143,7 +143,7 @@ PLACES = torch.arange(9)
     [
         (lambda: StreamMemory(0, 1), "'channels' must be"),
         (lambda: StreamMemory(1, 0), "'budget' must be"),
-        (lambda: StreamMemory(1, 1, n_sink=-1), r"must not be negative \(got -1 and 0\)"),
+        (lambda: StreamMemory(1, 1, n_sink=-1), r"'n_sink' must be at least 0 \(got -1\)"),
         (lambda: StreamMemory(1, 1, decay=0.0), r"'decay' must be above 0.*\(got 0.0\)"),
         (lambda: StreamMemory(1, 1, decay=1.1), r"'decay' must be above 0.*\(got 1.1\)"),
         (
