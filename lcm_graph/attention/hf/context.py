@@ -101,7 +101,19 @@ class Context:
 
     def _check_mask(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         mask = kwargs.get("attention_mask")
-        if isinstance(mask, Tensor) and mask.dim() == 2 and not mask[:, : self.length].all():
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            return
+        named = (kwargs.get(name) for name in ("input_ids", "inputs_embeds"))
+        tokens = next((one for one in (*args, *named) if isinstance(one, Tensor)), None)
+        cache = next((one for one in (*args, *kwargs.values()) if isinstance(one, Cache)), None)
+        seen = self.length if cache is None else cache.get_seq_length()
+        if tokens is not None and mask.size(1) != seen + tokens.size(1):
+            raise ValueError(
+                f"'attention_mask' must be of the {self.length} tokens of the context and of those "
+                f"after it, [B, {seen + tokens.size(1)}] (got {list(mask.shape)}): leave it out, "
+                "if it hides nothing"
+            )
+        if not mask[:, : self.length].all():
             raise ValueError(
                 f"'attention_mask' must be 1 for the {self.length} tokens of the context, which is "
                 "read as it was compressed: leave out there what is to be hidden"

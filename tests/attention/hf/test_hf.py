@@ -411,6 +411,8 @@ def test_calls_that_would_not_see_the_context() -> None:
         mask[:, 2] = 0
         with pytest.raises(ValueError, match="must be 1 for the 20 tokens of the context"):
             model(more, cache=context.cache(), attention_mask=mask)
+        with pytest.raises(ValueError, match=r"after it, \[B, 23\] \(got \[1, 3\]\): leave it"):
+            model(more, cache=context.cache(), attention_mask=torch.ones_like(more))
         settings = {
             "attention_mask": torch.ones_like(both),
             "max_new_tokens": 4,
