@@ -38,6 +38,7 @@ from lcm_graph.attention.hf import (
     Surprisal,
     compress,
     register_attention,
+    rope_of,
 )
 from lcm_graph.attention.windows import Rope
 
@@ -75,12 +76,7 @@ def load() -> tuple[Any, Any, Rope]:
     model = transformers.AutoModelForCausalLM.from_pretrained(
         folder, gguf_file=FILE, dtype=torch.float32, attn_implementation=name
     )
-    config = model.config
-    rope = Rope(
-        config.hidden_size // config.num_attention_heads,
-        base=config.rope_parameters["rope_theta"],
-    )
-    return model.eval(), tokenizer, rope
+    return model.eval(), tokenizer, rope_of(model)
 
 
 def passages_of(tokenizer: Any, texts: Path, count: int, length: int) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch._C._functorch import is_batchedtensor, is_legacy_batchedtensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 
@@ -13,10 +14,21 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
+def known_true(marks: Tensor) -> bool:
+    """Whether something is marked, where numbers may be looked at: False under a compiler,
+    ``torch.func``, and of fake and meta tensors."""
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
+    return not is_without_numbers(marks) and bool(marks.any())
+
+
+def is_without_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor is of the meta device, or fake."""
+    return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
 def is_differentiated_again(grads: tuple[Tensor | None, ...]) -> bool:
     """Whether, in a backward pass, its result will be differentiated, or comes in batches."""
-    if torch.compiler.is_compiling():  # whose backward passes are for once
-        return False
     return torch.is_grad_enabled() or any(
         g is not None and (is_batchedtensor(g) or is_legacy_batchedtensor(g)) for g in grads
     )

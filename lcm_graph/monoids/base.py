@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import ClassVar
 
 import torch
@@ -172,15 +173,27 @@ class Monoid(nn.Module):
 
 def check_positive(name: str, value: int, remedy: str = "") -> int:
     """Returns ``value``; ValueError naming the argument if it is not a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    number = _integer(value)
+    if number is None or number < 1:
         raise ValueError(f"'{name}' must be a positive integer (got {value!r}){remedy}")
-    return value
+    return number
 
 
 def check_at_least(name: str, value: int, least: int = 0) -> int:
     """Returns ``value``; ValueError naming the argument if it is no integer, or below ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = _integer(value)
+    if number is None:
         raise ValueError(f"'{name}' must be an integer (got {value!r})")
-    if value < least:
+    if number < least:
         raise ValueError(f"'{name}' must be at least {least} (got {value})")
-    return value
+    return number
+
+
+def _integer(value: object) -> int | None:
+    """An int, also of numpy's; ``None`` of what is none."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None

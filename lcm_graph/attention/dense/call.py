@@ -47,6 +47,9 @@ def attend(
             ``"kernel"``: torch's kernel for CPU, without gradients. Default: the kernel where it
             can, else ``"plain"`` up to a few hundred keys, else ``"chunked"``.
 
+    Any derivative in reverse mode, and in forward mode by ``"plain"``; under ``torch.compile`` the
+    first in reverse mode.
+
     Returns:
         ``out [..., heads, N, C]`` and ``lse [..., heads, N]``, float32 for narrower inputs; 0 and
         -inf for a query that sees no key.

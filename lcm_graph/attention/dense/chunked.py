@@ -60,7 +60,8 @@ class _Chunked(torch.autograd.Function):
     def _backward(ctx: Any, d_out: Tensor, d_lse: Tensor) -> tuple[Any, ...]:
         q, k, v, bias, out, lse = ctx.saved_tensors
         inputs = Inputs(q, k, v, bias, *ctx.rest)
-        if is_differentiated_again((d_out, d_lse)):
+        # Compiled, it is differentiated once: the question itself would break the graph.
+        if not torch.compiler.is_compiling() and is_differentiated_again((d_out, d_lse)):
             return (*_by_autograd(inputs, ctx.needs_input_grad[:4], d_out, d_lse), None, None)
         dtype = inputs.dtype
         # What all logits' gradients have in common, and weights' exponents.

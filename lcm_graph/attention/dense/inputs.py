@@ -94,10 +94,11 @@ def scale_of(q: Tensor, scale: float | None) -> float:
             "'scale' must be a number: multiply 'q' by a tensor instead, which has its gradient "
             f"then (got a Tensor {list(scale.shape)})"
         )
-    scale = max(1, q.size(-1)) ** -0.5 if scale is None else float(scale)
-    if not math.isfinite(scale):
+    if scale is None:
+        return max(1, q.size(-1)) ** -0.5
+    if not torch.compiler.is_compiling() and not math.isfinite(scale):
         raise ValueError(f"'scale' must be finite (got {scale})")
-    return scale
+    return float(scale)
 
 
 def _added(

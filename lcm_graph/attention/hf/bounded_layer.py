@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from lcm_graph.monoids.base import check_at_least, check_positive
+
 
 class BoundedLayer(DynamicLayer):
     """Keeps the first tokens, the latest, and of the others those with the highest scores.
@@ -36,7 +38,9 @@ class BoundedLayer(DynamicLayer):
 
     def __init__(self, budget: int, n_sink: int = 4, window: int = 0) -> None:
         super().__init__()
-        if min(n_sink, window) < 0 or budget <= n_sink + window:
+        check_at_least("n_sink", n_sink)
+        check_at_least("window", window)
+        if check_positive("budget", budget) <= n_sink + window:
             raise ValueError(
                 f"'budget' must be above 'n_sink' and 'window' together, {n_sink} + {window} "
                 f"(got {budget})"

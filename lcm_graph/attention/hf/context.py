@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,10 +30,14 @@ class Context:
 
     ``model.generate`` wants to see the context's ids before the question's, as with any cache::
 
+        both = torch.cat([ids, question], 1)
         with context.attached(model):
-            out = model.generate(torch.cat([ids, question], 1), cache=context.cache())
+            out = model.generate(
+                both, attention_mask=torch.ones_like(both), cache=context.cache()
+            )
 
-    A context of one sequence goes before any number of questions, or beams.
+    A context of one sequence goes before any number of questions; of several, before as many, or
+    as many beams of each.
 
     Args:
         kept: of each layer.
@@ -42,7 +48,7 @@ class Context:
     def __init__(self, kept: Sequence[Kept], length: int, batch: int) -> None:
         self.kept = list(kept)
         self.length, self.batch = length, batch
-        self._models = 0  # that see it now
+        self._calls = 0  # of a model that it is attached to, now
 
     def cache(self) -> Cache:
         """An empty cache whose first token stands behind the context.
@@ -57,9 +63,9 @@ class Context:
 
         Raises:
             ValueError: see :func:`compress`, the model has another number of layers, or a context
-                attached. While it is attached, calls of the model without a cache of this context,
-                without tokens, with another batch, or with a mask that hides some of the context,
-                raise it too.
+                attached. While it is attached, calls of the model raise it too that have no cache
+                of this context, no token, another batch, or a mask that is not of the context and
+                what follows or hides some of the context.
         """
         modules = _attention_modules(model)
         if len(modules) != len(self.kept):
@@ -67,61 +73,61 @@ class Context:
                 f"'model' must have the {len(self.kept)} layers that the context was made with "
                 f"(got {len(modules)})"
             )
-        readers = [_Reads(kept, self.batch) for kept in self.kept]
+        readers = [_Reads(kept, self.length, self.batch) for kept in self.kept]
+        inner = getattr(model, "base_model", model)  # what the model itself calls, or its caller
         hooks = [
-            module.register_forward_pre_hook(self._check_call, with_kwargs=True)
-            for module in modules
+            inner.register_forward_pre_hook(self._begin, with_kwargs=True),
+            inner.register_forward_hook(self._end, always_call=True),
         ]
-        hooks.append(model.register_forward_pre_hook(self._check_mask, with_kwargs=True))
         try:
             with _attached(modules, readers):
-                self._models += 1
-                try:
-                    yield
-                finally:
-                    self._models -= 1
+                yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _check_call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Of one layer's attention."""
-        given = [*args, *kwargs.values()]
-        if not any(isinstance(one, Cache) and self._is_behind(one) for one in given):
+    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse a call that would not see the context, or not all of it."""
+        given = dict(inspect.signature(model.forward).bind_partial(*args, **kwargs).arguments)
+        given |= given.pop("kwargs", {})
+        cache = next((one for one in given.values() if isinstance(one, Cache)), None)
+        layer = cache.layers[0] if cache is not None and cache.layers else None
+        if not isinstance(layer, _Behind) or layer.context is not self:
             raise ValueError(
                 "'model' must be called with cache=context.cache() while a context is attached, "
                 "and positions go on from there (got another cache, or none)"
             )
-        hidden = next((one for one in given if isinstance(one, Tensor)), None)
-        if hidden is not None and hidden.dim() == 3 and not hidden.size(1):
+        named = (given.get(name) for name in ("input_ids", "inputs_embeds"))
+        tokens = next((one for one in named if isinstance(one, Tensor)), None)
+        count = 1 if tokens is None else tokens.size(1)
+        if not count:
             raise ValueError(
                 "'input_ids' must go on from the context (got no token): model.generate wants to "
                 "see the context's ids before the question's, torch.cat([ids, question], 1)"
             )
+        mask = given.get("attention_mask")
+        seen = layer.get_seq_length()
+        if isinstance(mask, Tensor) and mask.dim() == 2 and seen == self.length:
+            self._check_mask(mask, count)
+        self._calls += 1
 
-    def _check_mask(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        mask = kwargs.get("attention_mask")
-        if not isinstance(mask, Tensor) or mask.dim() != 2:
-            return
-        named = (kwargs.get(name) for name in ("input_ids", "inputs_embeds"))
-        tokens = next((one for one in (*args, *named) if isinstance(one, Tensor)), None)
-        cache = next((one for one in (*args, *kwargs.values()) if isinstance(one, Cache)), None)
-        seen = self.length if cache is None else cache.get_seq_length()
-        if tokens is not None and mask.size(1) != seen + tokens.size(1):
+    def _check_mask(self, mask: Tensor, count: int) -> None:
+        """Of the first call of a cache."""
+        if mask.size(1) != self.length + count:
             raise ValueError(
                 f"'attention_mask' must be of the {self.length} tokens of the context and of those "
-                f"after it, [B, {seen + tokens.size(1)}] (got {list(mask.shape)}): leave it out, "
-                "if it hides nothing"
+                f"after it, [B, {self.length + count}] (got {list(mask.shape)}): leave it out, if "
+                "it hides nothing"
             )
         if not mask[:, : self.length].all():
             raise ValueError(
                 f"'attention_mask' must be 1 for the {self.length} tokens of the context, which is "
-                "read as it was compressed: leave out there what is to be hidden"
+                "read as it was compressed: leave out there what is to be hidden. (generate takes "
+                "pad tokens for hidden, if it is given no mask: give it torch.ones_like(ids).)"
             )
 
-    def _is_behind(self, cache: Cache) -> bool:
-        layer = cache.layers[0] if cache.layers else None
-        return isinstance(layer, _Behind) and layer.context is self
+    def _end(self, *_: object) -> None:
+        self._calls = max(0, self._calls - 1)
 
 
 @torch.no_grad()
@@ -175,11 +181,18 @@ def compress(
 class _Notes:
     """Records what a layer sees of a context."""
 
+    length = 0
+
     def __init__(self, window: int) -> None:
         self.window = window
         self.recorded: tuple[Tensor, Tensor, Tensor, float] | None = None
 
-    def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
+    def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> None:
+        if mask is not None and not _is_causal(mask):
+            raise ValueError(
+                "'model' must see all of its context and add nothing to its logits (got a layer "
+                "whose mask hides a part of it, or is a bias)"
+            )
         self.recorded = (q[:, :, -self.window :], k, v, scale)
 
     def read(self, q: Tensor, positions: Tensor) -> None:
@@ -194,27 +207,37 @@ class _Notes:
         return Recorded(q, k, v, surprisal.to(k.device), scale, {})
 
 
+def _is_causal(mask: Tensor) -> bool:
+    """Whether a mask ``[B, 1 or H, n, m]``, bool or what is added, hides what comes later alone."""
+    seen = mask if mask.dtype == torch.bool else mask == 0
+    adds = mask.is_floating_point() and bool((mask[~seen] > torch.finfo(mask.dtype).min / 2).any())
+    n, m = mask.shape[-2:]
+    expected = torch.ones(n, m, dtype=torch.bool, device=mask.device).tril(m - n)
+    return not adds and bool((seen == expected).all())
+
+
 class _Reads:
     """Reads what was kept."""
 
-    def __init__(self, kept: Kept, batch: int) -> None:
-        self.kept, self.batch = kept, batch
+    def __init__(self, kept: Kept, length: int, batch: int) -> None:
+        self.kept, self.length, self.batch = kept, length, batch
 
-    def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
+    def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> None:
         pass
 
     def read(self, q: Tensor, positions: Tensor) -> AttentionState:
-        if q.size(0) == self.batch:
-            return self.kept.attend(q, positions)
-        if self.batch != 1:
+        times, others = divmod(q.size(0), self.batch)
+        if others:
             raise ValueError(
-                f"'input_ids' must have the context's batch of {self.batch} (got {q.size(0)}): "
-                "compress a context of one sequence, which goes before any number of them"
+                f"'input_ids' must have the context's batch of {self.batch}, or a multiple, as of "
+                f"beams (got {q.size(0)})"
             )
-        places = positions.expand(q.size(0), -1) if positions.dim() == 1 else positions
-        pairs = zip(q.split(1), places.expand(q.size(0), -1).split(1), strict=True)
-        states = [self.kept.attend(*pair) for pair in pairs]
-        return AttentionState(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+        if times == 1:
+            return self.kept.attend(q, positions)
+        places = positions.expand(q.size(0), -1)
+        states = [self.kept.attend(q[i::times], places[i::times]) for i in range(times)]
+        parts = (torch.stack(fields, 1).flatten(0, 1) for fields in zip(*states, strict=True))
+        return AttentionState(*parts)
 
 
 class _Behind(DynamicLayer):
@@ -225,12 +248,18 @@ class _Behind(DynamicLayer):
         self.context, self.length = context, context.length
 
     def update(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.context._models:
+        if not self.context._calls:
             raise RuntimeError(
                 "this cache goes on from a context that is not attached: call the model within "
                 "'with context.attached(model):'"
             )
         return super().update(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Behind:
+        memo[id(self.context)] = self.context  # which is read, and may be large
+        made = copy.copy(self)
+        made.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return made
 
     def get_seq_length(self) -> int:
         return self.length + int(super().get_seq_length())

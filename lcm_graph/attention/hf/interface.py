@@ -21,7 +21,10 @@ READER = "lcm_graph_reader"
 class Reader(Protocol):
     """What stands for a context, or takes notes of one."""
 
-    def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> None:
+    length: int
+    """Tokens that stand before the cache's."""
+
+    def record(self, q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None) -> None:
         """See the context's queries, keys and values, after rotary embedding."""
 
     def read(self, q: Tensor, positions: Tensor) -> AttentionState | None:
@@ -33,7 +36,7 @@ def register_attention() -> str:
 
     Without a :class:`~lcm_graph.attention.hf.Context`, models answer as with ``"sdpa"``. As there,
     logits that are capped raise ValueError, and so do sinks that attention has beside its keys;
-    with a context so do sliding windows, which would hide a part of it.
+    with a context so do sliding windows that would hide a part of it.
     """
     AttentionInterface.register(NAME, _attention)
     # Without a mask function of the same name, models would get no mask at all.
@@ -64,15 +67,18 @@ def _attention(
     reader: Reader | None = getattr(module, READER, None)
     before = None
     if reader is not None:
-        if others.get("sliding_window") is not None:
+        reader.record(query, key, value, scale, attention_mask)
+        positions = position_ids
+        if positions is None:  # as of models that turn keys elsewhere, or not at all
+            end = reader.length + key.size(2)
+            positions = torch.arange(end - query.size(2), end, device=query.device)
+        window = _window(module, others.get("sliding_window"))
+        if window is not None and int(positions.max()) >= window:
             raise ValueError(
                 "'model' must see all of its context to have one attached (got a layer of "
-                f"{type(module).__name__} that sees the {others['sliding_window']} latest tokens): "
-                "take a model without sliding windows"
+                f"{type(module).__name__} that sees at most {window} tokens): take a model without "
+                "sliding windows, or a shorter context"
             )
-        reader.record(query, key, value, scale)
-        n = query.size(2)
-        positions = torch.arange(n, device=query.device) if position_ids is None else position_ids
         before = reader.read(query, positions)
     if before is None:
         causal = attention_mask is None and query.size(2) > 1
@@ -92,3 +98,15 @@ def _attention(
         masks = {"mask" if attention_mask.dtype == torch.bool else "bias": attention_mask}
     state = merge(attend(query, key, value, scale=scale, **masks), before)
     return state.out.to(query.dtype).transpose(1, 2).contiguous(), None
+
+
+def _window(module: nn.Module, given: int | None) -> int | None:
+    """How many tokens a layer sees at most; ``None`` for all."""
+    if given is not None:
+        return given
+    config: Any = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and kinds[int(module.layer_idx)] == "full_attention":  # type: ignore[arg-type]
+        return None
+    widths = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return min((width for width in widths if isinstance(width, int)), default=None)

@@ -16,15 +16,20 @@ from lcm_graph.attention.selective import (
     matrix_entropy,
     observation_scores,
     selective_attention,
-    top_fraction,
     top_tokens,
 )
-from lcm_graph.attention.selective.checks import check_pool, check_ratio, check_tail
+from lcm_graph.attention.selective.budgets import mark_fraction
+from lcm_graph.attention.selective.checks import (
+    check_fraction,
+    check_pool,
+    check_ratio,
+    check_tail,
+)
 from lcm_graph.attention.selective.heads import marked_rows, rows_of
 from lcm_graph.attention.selective.key_index import number_of_clusters
 from lcm_graph.attention.states import AttentionState, merge
 from lcm_graph.attention.windows import Rope
-from lcm_graph.monoids.base import check_positive
+from lcm_graph.monoids.base import check_at_least, check_positive
 
 
 class Recorded(NamedTuple):
@@ -91,13 +96,7 @@ class _Fraction:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"'fraction' must be from 0 to 1 (got {self.fraction})")
-
-
-def _check_not_negative(policy: Policy, name: str) -> None:
-    if getattr(policy, name) < 0:
-        raise ValueError(f"'{name}' must be at least 0 (got {getattr(policy, name)})")
+        check_fraction("fraction", self.fraction)
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,9 @@ class FirstAndLatest(_Fraction):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_not_negative(self, "n_sink")
+        check_at_least("n_sink", self.n_sink)
         if self.limit is not None:
-            _check_not_negative(self, "limit")
+            check_at_least("limit", self.limit)
 
     def keep(self, seen: Recorded) -> Kept:
         m = seen.k.size(2)
@@ -131,6 +130,11 @@ class FirstAndLatest(_Fraction):
         first = Tokens.of(seen, (place < self.n_sink).expand(shape))
         if self.rope is None:
             return _Both(first, near)
+        if self.rope.features != seen.k.size(3):
+            raise ValueError(
+                f"'rope' must turn the {seen.k.size(3)} features of a head (got {self.rope}); see "
+                "rope_of(model)"
+            )
         still = first.k.size(2)
         turned_back = self.rope(first.k, -torch.arange(still, device=first.k.device))
         limit = latest if self.limit is None else self.limit
@@ -169,7 +173,7 @@ class Surprisal(_Fraction):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_not_negative(self, "n_sink")
+        check_at_least("n_sink", self.n_sink)
 
     def keep(self, seen: Recorded) -> Tokens:
         scores = seen.surprisal.clone()
@@ -199,7 +203,7 @@ class HeadEntropy(_Fraction):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_not_negative(self, "window")
+        check_at_least("window", self.window)
         check_pool(self.pool)
         check_ratio(self.ratio)
 
@@ -244,8 +248,8 @@ class Clusters(_Fraction):
         check_positive("block", self.block)
         check_tail(self.tail)
         number_of_clusters(self.clusters, 1, "clusters")
-        _check_not_negative(self, "n_sink")
-        _check_not_negative(self, "window")
+        check_at_least("n_sink", self.n_sink)
+        check_at_least("window", self.window)
 
     def keep(self, seen: Recorded) -> Kept:
         m = seen.k.size(2)
@@ -282,5 +286,5 @@ class _Looked:
 
     def _asked(self, q: Tensor) -> AttentionState:
         scores = centroid_scores(q, self.index)
-        kept = top_fraction(scores, self.fraction, self.index.summary.size)
+        kept = mark_fraction(scores, self.fraction, self.index.summary.size)
         return selective_attention(q, self.index, clusters=kept, tail=self.tail)

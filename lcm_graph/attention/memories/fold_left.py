@@ -38,11 +38,13 @@ def fold_left(
     Source: the harness of MEM1 (Zhou et al. 2025), where all but a state is erased after each
     turn, and of InftyThink (Yan et al. 2025), where a summary is carried to the next segment.
     """
-    if not isinstance(budget, int | float):
-        raise TypeError(f"'budget' must be a number, or float('inf') (got {budget!r})")
+    try:
+        budget = float(budget)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"'budget' must be a number, or float('inf') (got {budget!r})") from error
 
     def check(state: State, where: str) -> State:
-        if state is None or (size is None and not hasattr(state, "__len__")):
+        if size is None and not hasattr(state, "__len__"):
             raise TypeError(
                 f"the state {where} has no size; give 'size', and let 'step' return the next state "
                 f"(got {type(state).__name__})"
@@ -50,8 +52,8 @@ def fold_left(
         found = size(state) if size is not None else len(state)  # type: ignore[arg-type]
         if not found <= budget:
             raise ValueError(
-                f"'budget' is {budget}, but the state {where} has size {found}; let 'step' forget, "
-                "or take a larger budget"
+                f"'budget' is {budget:g}, but the state {where} has size {found}; let 'step' "
+                "forget, or take a larger budget"
             )
         return state
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
-from lcm_graph.attention.selective.checks import check_heads, check_scores
+from lcm_graph.attention.selective.checks import check_grouped, check_scores
 from lcm_graph.attention.selective.scores import redundancy_scores
+from lcm_graph.monoids.base import check_at_least
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class BlockBudget:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.block, int) or self.block < 1 or self.block & (self.block - 1):
-            raise ValueError(f"'block' must be a power of two (got {self.block!r})")
+        block = check_at_least("block", self.block, 1)
+        if block & (block - 1):
+            raise ValueError(f"'block' must be a power of two (got {block})")
+        object.__setattr__(self, "block", block)
         if not math.isfinite(self.mu):
             raise ValueError(f"'mu' must be finite (got {self.mu})")
-        if not self.sigma >= 0:
-            raise ValueError(f"'sigma' must not be negative (got {self.sigma})")
+        if not 0 <= self.sigma < math.inf:
+            raise ValueError(f"'sigma' must be finite and not negative (got {self.sigma})")
 
     @classmethod
     def of_fraction(cls, fraction: float, *, block: int = 64, sigma: float = 1.0) -> BlockBudget:
@@ -53,22 +56,20 @@ class BlockBudget:
         Args:
             fraction: from ``1 / block`` to 1; at its ends all blocks keep one token, or all.
             block: tokens of a block, a power of two.
-            sigma: see above, above 0.
+            sigma: see above, from 0.01 to 100.
 
         Raises:
             ValueError: a number is out of range.
         """
         cls(block, sigma=sigma)
-        if not 1 / block <= fraction <= 1 or not sigma:
-            raise ValueError(
-                f"'fraction' must be from 1 / {block} to 1 and 'sigma' above 0 (got {fraction} and "
-                f"{sigma})"
-            )
+        if not 0.01 <= sigma <= 100:
+            raise ValueError(f"'sigma' must be from 0.01 to 100 (got {sigma})")
+        if not 1 / block <= fraction <= 1:
+            raise ValueError(f"'fraction' must be from 1 / {block} to 1 (got {fraction})")
         if fraction in (1 / block, 1):
             return cls(block, mu=math.log2(fraction * block), sigma=0)
         low, high = -100.0 * (1 + sigma**2), 100.0 * (1 + sigma**2)
-        while high - low > 1e-6:
-            middle = (low + high) / 2
+        while low < (middle := (low + high) / 2) < high:
             enough = cls(block, mu=middle, sigma=sigma).fraction >= fraction
             low, high = (low, middle) if enough else (middle, high)
         return cls(block, mu=high, sigma=sigma)
@@ -102,6 +103,8 @@ class BlockBudget:
             ValueError: ``redundancy`` is no floating point, or has NaN.
         """
         check_scores("redundancy", redundancy)
+        if not redundancy.is_floating_point():
+            raise ValueError(f"'redundancy' must be floating point (got {redundancy.dtype})")
         m = redundancy.size(-1)
         blocks = -(-m // self.block)
         padded = torch.nn.functional.pad(redundancy, (0, blocks * self.block - m), value=torch.inf)
@@ -146,7 +149,7 @@ def calibrate(
     Raises:
         ValueError: shapes do not go together, or ``tolerance`` is negative or NaN.
     """
-    check_heads(q, k)
+    check_grouped(q, k)
     if not tolerance >= 0:
         raise ValueError(f"'tolerance' must not be negative (got {tolerance})")
     heads = k.size(1)

@@ -12,6 +12,7 @@ from lcm_graph.attention.selective.checks import (
     check_ratio,
     check_scores,
 )
+from lcm_graph.kernels.gradient_mode import known_true
 from lcm_graph.monoids.base import check_at_least
 
 
@@ -32,8 +33,13 @@ def top_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -
         ValueError: ``fraction`` is not from 0 to 1, a score is NaN, or ``sizes`` have another
             shape.
     """
-    check_fraction("fraction", fraction)
     check_scores("scores", scores)
+    return mark_fraction(scores, fraction, sizes)
+
+
+def mark_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -> Tensor:
+    """:func:`top_fraction` of scores that are known to be numbers."""
+    check_fraction("fraction", fraction)
     if sizes is not None and sizes.shape != scores.shape:
         raise ValueError(
             f"'sizes' must have the shape of 'scores', {list(scores.shape)} "
@@ -49,12 +55,12 @@ def top_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -
     return marks.scatter(-1, order, before < wanted - 0.5) & (scores > -torch.inf)
 
 
-def top_tokens(scores: Tensor, budgets: Tensor | int) -> Tensor:
+def top_tokens(scores: Tensor, budgets: Tensor | int | Sequence[int]) -> Tensor:
     """Mark the highest scores of each head, as many as its budget.
 
     Args:
         scores: ``[B, H, M]``; -inf is never marked.
-        budgets: tokens to keep, a number, or int64 that broadcasts over ``[B, H]``; all, if it is
+        budgets: tokens to keep, a number, or integers that broadcast over ``[B, H]``; all, if it is
             more than there are. For a fraction of them see :func:`top_fraction`.
 
     Returns:
@@ -65,25 +71,22 @@ def top_tokens(scores: Tensor, budgets: Tensor | int) -> Tensor:
             shape.
     """
     check_scores("scores", scores)
-    if not isinstance(budgets, Tensor):
-        check_at_least("budgets", budgets)
-        budgets = torch.tensor(budgets)
-    if budgets.dtype != torch.int64 or (budgets < 0).any():
+    wanted = torch.as_tensor(budgets)
+    if wanted.is_floating_point() or wanted.dtype == torch.bool:
         raise ValueError(
-            "'budgets' must be int64 and not negative; see top_fraction for a fraction (got "
-            f"{budgets.dtype} from {float(budgets.min())})"
+            f"'budgets' must be integers (got {wanted.dtype}); see top_fraction for a fraction"
         )
+    if known_true(wanted < 0):
+        raise ValueError(f"'budgets' must not be negative (got {int(wanted.min())})")
     try:
-        budgets = budgets.to(scores.device).expand(scores.shape[:-1])
+        wanted = wanted.to(scores.device).expand(scores.shape[:-1])
     except RuntimeError as error:
         raise ValueError(
-            f"'budgets' must broadcast over {list(scores.shape[:-1])} (got {list(budgets.shape)})"
+            f"'budgets' must broadcast over {list(scores.shape[:-1])} (got {list(wanted.shape)})"
         ) from error
     order = scores.argsort(dim=-1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        -1, order, torch.arange(scores.size(-1), device=scores.device).expand_as(order)
-    )
-    return (rank < budgets.unsqueeze(-1)) & (scores > -torch.inf)
+    rank = order.argsort(dim=-1)
+    return (rank < wanted.unsqueeze(-1)) & (scores > -torch.inf)
 
 
 def global_threshold(scores: Sequence[Tensor], sizes: Sequence[Tensor], fraction: float) -> float:
@@ -104,6 +107,7 @@ def global_threshold(scores: Sequence[Tensor], sizes: Sequence[Tensor], fraction
     Source: Hooper et al., "Squeezed Attention" (2024), section 3.3.
     """
     check_fraction("fraction", fraction)
+    scores, sizes = list(scores), list(sizes)
     shapes = [[list(one.shape) for one in each] for each in (scores, sizes)]
     if shapes[0] != shapes[1] or not shapes[0]:
         raise ValueError(
@@ -150,11 +154,11 @@ def entropy_budgets(
     Source: Xiong et al., "UNComp" (2024), section 3.3. There the two halves' budgets do not keep
     the mean; here they do.
     """
-    check_at_least("total", total)
+    total = check_at_least("total", total)
     check_ratio(ratio)
     check_scores("entropies", entropies)
     if most is not None:
-        check_at_least("most", most)
+        most = check_at_least("most", most)
     flat = entropies.flatten()
     weight = torch.ones_like(flat, dtype=torch.float64)
     weight[flat.argsort(descending=True, stable=True)[: len(flat) // 2]] = ratio

@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from lcm_graph.kernels.gradient_mode import known_true
+from lcm_graph.monoids.base import check_at_least
+
 TAILS = ("drop", "summary", "sample")
 
 
@@ -17,11 +20,11 @@ def check_fraction(name: str, fraction: float) -> None:
 
 
 def check_scores(name: str, scores: Tensor) -> None:
-    """Raises ValueError if they are no floating point ``[…, n]``, or one is NaN."""
-    if not isinstance(scores, Tensor) or not scores.is_floating_point() or not scores.dim():
-        got = f"{scores.dtype} {list(scores.shape)}" if isinstance(scores, Tensor) else repr(scores)
-        raise ValueError(f"'{name}' must be floating point, one for each key or more (got {got})")
-    if scores.isnan().any():
+    """Raises ValueError if they are no Tensor ``[…, n]``, or one is NaN."""
+    if not isinstance(scores, Tensor) or not scores.dim():
+        got = "a number" if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"'{name}' must be a Tensor, one for each key or more (got {got})")
+    if known_true(scores.isnan()):
         raise ValueError(f"'{name}' must be numbers (got NaN, as of queries or keys with NaN)")
 
 
@@ -33,8 +36,8 @@ def check_tail(tail: str) -> None:
 
 def check_pool(pool: int) -> None:
     """Raises ValueError if it is not odd."""
-    if not isinstance(pool, int) or pool < 1 or pool % 2 == 0:
-        raise ValueError(f"'pool' must be odd and at least 1 (got {pool!r})")
+    if check_at_least("pool", pool, 1) % 2 == 0:
+        raise ValueError(f"'pool' must be odd (got {pool})")
 
 
 def check_ratio(ratio: float) -> None:
@@ -43,7 +46,7 @@ def check_ratio(ratio: float) -> None:
         raise ValueError(f"'ratio' must be at least 1 (got {ratio!r})")
 
 
-def check_heads(q: Tensor, k: Tensor) -> None:
+def check_grouped(q: Tensor, k: Tensor) -> None:
     """Raises ValueError if ``q [B, H, N, D]`` does not go with ``k [B, a divisor of H, M, D]``."""
     for name, tensor in (("q", q), ("k", k)):
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dim() != 4:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lcm_graph.attention.selective.budgets import top_fraction
+from lcm_graph.attention.selective.budgets import mark_fraction
 from lcm_graph.attention.selective.checks import check_fraction
 from lcm_graph.attention.selective.heads import grouped, marked_rows
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked
@@ -47,7 +47,7 @@ def hierarchical_clusters(
     fine, coarse = (level.summary for level in index.levels[:2])
     queries = grouped(q, index.k.size(1))
     of_coarse = index.monoid.logits(coarse, queries, index.scale)
-    marks = top_fraction(expected_shares(of_coarse, coarse.size), coarse_fraction, coarse.size)
+    marks = mark_fraction(expected_shares(of_coarse, coarse.size), coarse_fraction, coarse.size)
     opened = marks.gather(2, index.levels[1].labels) & (fine.size > 0)
     rows, there = marked_rows(opened)
     some = map_state(lambda field: _gathered(field, rows), fine)
@@ -60,7 +60,7 @@ def hierarchical_clusters(
     # Rows that fill up are of clusters that are not opened: they score -inf, as others do.
     scores = shares.new_full(fine.size.shape, -torch.inf).scatter(2, rows, shares)
     looked = there.sum(-1) + (coarse.size > 0).sum(-1)
-    return top_fraction(scores, fraction, fine.size), looked
+    return mark_fraction(scores, fraction, fine.size), looked
 
 
 def _gathered(field: Tensor, rows: Tensor) -> Tensor:

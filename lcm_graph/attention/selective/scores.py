@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lcm_graph.attention.selective.checks import check_heads, check_pool
+from lcm_graph.attention.selective.checks import check_grouped, check_pool
 from lcm_graph.attention.selective.heads import grouped
 from lcm_graph.attention.selective.key_index import KeyIndex, check_asked
+from lcm_graph.kernels.gradient_mode import known_true
 
 REDUNDANCIES = ("unattended", "similar")
 
@@ -66,7 +67,7 @@ def expected_shares(logits: Tensor, size: Tensor, others: Tensor | None = None) 
     whole = whole.masked_fill(whole == -torch.inf, 0)  # nothing is there
     of_one = torch.where(empty, 1, size).log().unsqueeze(-2)
     share = (logits - whole - of_one).exp().mean(-2).masked_fill(empty, -torch.inf)
-    if share.isnan().any():
+    if known_true(share.isnan()):
         raise ValueError("'q' and the index's keys must be finite (a score is NaN)")
     return share
 
@@ -94,7 +95,7 @@ def observation_scores(
     Source: Li et al., "SnapKV" (2024), section 4; also what UNComp selects by.
     """
     check_pool(pool)
-    check_heads(q, k)
+    check_grouped(q, k)
     if causal and q.size(2) > k.size(2):
         raise ValueError(
             f"'q' must have no more causal queries than there are keys (got {q.size(2)} for "
@@ -125,7 +126,7 @@ def redundancy_scores(
     Raises:
         ValueError: there is no such kind, shapes do not go together, or a score is NaN.
     """
-    check_heads(q, k)
+    check_grouped(q, k)
     if kind not in REDUNDANCIES:
         raise ValueError(f"'kind' must be one of {', '.join(REDUNDANCIES)} (got {kind!r})")
     if not k.numel():
@@ -149,6 +150,6 @@ def _shares(q: Tensor, k: Tensor, scale: float | None, causal: bool = False) -> 
         hidden = torch.ones(n, m, dtype=torch.bool, device=q.device).triu(m - n + 1)
         logits = logits.masked_fill(hidden.repeat(logits.size(2) // max(1, n), 1), -torch.inf)
     shares = logits.softmax(-1)
-    if shares.isnan().any():
+    if known_true(shares.isnan()):
         raise ValueError("'q' and 'k' must be finite (a score is NaN)")
     return shares

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lcm_graph.attention.dense import attend
-from lcm_graph.attention.selective.checks import check_heads, check_marks
+from lcm_graph.attention.selective.checks import check_grouped, check_marks
 
 
 class Truncation(NamedTuple):
@@ -41,7 +41,7 @@ def truncation(
 
     Source: arXiv 2512.07647.
     """
-    check_heads(q, k)
+    check_grouped(q, k)
     check_marks("kept", kept, k.shape[:3])
     times = q.size(1) // k.size(1)
     mask = kept.repeat_interleave(times, 1).unsqueeze(2)

@@ -159,7 +159,7 @@ def merge(first: AttentionState, *others: AttentionState) -> AttentionState:
 
 
 def _check_shapes(first: AttentionState, other: AttentionState) -> None:
-    if other.out.shape[:-1] != other.lse.shape:
+    if not other.out.dim() or other.out.shape[:-1] != other.lse.shape:
         raise ValueError(
             "a state must have 'lse' of the shape of 'out' but for its last dimension (got "
             f"{list(other.lse.shape)} and {list(other.out.shape)}): transpose either"

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lcm_graph.attention import AttentionState, attend, merge
 from lcm_graph.attention.dense import BACKENDS, call, chunked, plain
@@ -364,6 +365,24 @@ def test_bad_input(arguments: tuple[object, ...], says: str) -> None:
     args = args if keywords else [*args, last]
     with pytest.raises(ValueError, match=says):
         attend(*args, **keywords)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_it_compiles_for_numbers_that_change() -> None:
+    """A scale, features, and gradients that are differentiated again outside."""
+    torch._dynamo.reset()
+    by_scale = torch.compile(
+        lambda q, scale: attend(q, q, q, scale=scale).out, fullgraph=True, backend="eager"
+    )
+    for features, scale in ((8, 0.1), (8, 0.2), (12, 0.3), (16, 0.3)):
+        q = torch.randn(1, 2, 4, features)
+        assert error(by_scale(q, scale), attend(q, q, q, scale=scale).out) <= 1e-5
+
+
+def test_tensors_without_numbers() -> None:
+    with FakeTensorMode():
+        state = attend(*(torch.randn(1, 2, 3, 4) for _ in range(3)))
+    assert state.out.shape == (1, 2, 3, 4) and state.lse.shape == (1, 2, 3)
 
 
 @pytest.mark.parametrize("m", [1, 3, 15, 16, 40, 513])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,13 +10,16 @@ import torch
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
+    CohereConfig,
     Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
     GptOssConfig,
+    Llama4TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
+    Qwen2MoeConfig,
     Qwen3Config,
 )
 from transformers.cache_utils import DynamicCache
@@ -391,8 +395,25 @@ def test_one_context_before_several_questions(policy: Policy) -> None:
         )
     assert beams.shape == (1, 30)
     two = compress(model, tokens(20), policy)
-    with two.attached(model), pytest.raises(ValueError, match=r"the context's batch of 2 \(got 3"):
+    with two.attached(model), pytest.raises(ValueError, match=r"context's batch of 2, .*\(got 3"):
         model(more, cache=two.cache())
+    with two.attached(model):
+        asked = torch.cat([tokens(20), more[:2]], 1)
+        beams = model.generate(
+            asked,
+            cache=two.cache(),
+            attention_mask=torch.ones_like(asked),
+            num_return_sequences=3,
+            num_beams=3,
+            max_new_tokens=4,
+            pad_token_id=0,
+            do_sample=False,
+        )
+        again = more[:2].repeat_interleave(2, 0)
+        found = model(again, cache=two.cache()).logits
+        each = model(more[:2], cache=two.cache()).logits
+    assert beams.shape == (6, 30)
+    assert error(found, each.repeat_interleave(2, 0)) <= 1e-5
 
 
 @torch.no_grad()
@@ -424,6 +445,40 @@ def test_calls_that_would_not_see_the_context() -> None:
     assert torch.equal(generated, model.generate(both, **settings))
     with pytest.raises(RuntimeError, match="a context that is not attached"):
         model(more, cache=context.cache())
+    with (
+        context.attached(model),
+        pytest.raises(RuntimeError, match="a context that is not attached"),
+    ):
+        llama("lcm_graph")(more, cache=context.cache())
+    with context.attached(model):
+        for hides in (mask, torch.ones_like(more)):
+            with pytest.raises(ValueError, match="'attention_mask' must be"):
+                model(more, hides, cache=context.cache())
+            with pytest.raises(ValueError, match="'attention_mask' must be"):
+                model.model(more, hides, cache=context.cache())
+        cache = context.cache()
+        first = model(more[:, :2], cache=cache).logits
+        copied = copy.deepcopy(cache)
+        second = [model(more[:, 2:], cache=one).logits for one in (cache, copied)]
+    assert error(torch.cat([first, second[1]], 1), seen) <= 1e-5
+    assert torch.equal(*second) and copied.layers[0].context is context
+
+
+def test_gradients_by_checkpoints() -> None:
+    """transformers drops the cache layer by layer, after positions are known."""
+    model, ids, more = llama("lcm_graph"), tokens(20), tokens(5)
+    context = compress(model, ids, Everything())
+
+    def gradient() -> Tensor:
+        model.zero_grad()
+        with context.attached(model):
+            model(more, cache=context.cache()).logits.square().sum().backward()
+        return torch.cat([one.grad.flatten() for one in model.parameters()])
+
+    model.train()
+    expected = gradient()
+    model.activation_checkpointing_enable()
+    assert error(gradient(), expected) <= 1e-6
 
 
 def small(config: type, **more: Any) -> Any:
@@ -453,6 +508,13 @@ def test_other_models(config: type, others: dict[str, int]) -> None:
     assert error(continued(model, ids, more, Everything()), expected) <= 1e-5
 
 
+def model_alone(model: Any, ids: Tensor) -> Tensor:
+    """Logits of a copy that has no context attached."""
+    alone = type(model)(model.config)
+    alone.load_state_dict(model.state_dict())
+    return alone.eval()(ids).logits
+
+
 @torch.no_grad()
 def test_models_that_it_would_answer_wrongly_for() -> None:
     ids = tokens(30)
@@ -460,8 +522,24 @@ def test_models_that_it_would_answer_wrongly_for() -> None:
     expected = small(MistralConfig, sliding_window=8, num_key_value_heads=2)
     expected.set_attn_implementation("eager")
     assert error(windowed(ids).logits, expected(ids).logits) <= 1e-5
-    with pytest.raises(ValueError, match="sees the 8 latest tokens"):
-        compress(windowed, ids, Everything())
+    chunked = small(
+        Llama4TextConfig, attention_chunk_size=8, head_dim=8, num_key_value_heads=2,
+        num_local_experts=2,
+    )  # fmt: skip
+    sliding = ["sliding_attention"] * LAYERS
+    unheard = small(
+        Qwen2MoeConfig, layer_types=sliding, sliding_window=8, num_key_value_heads=2,
+        use_sliding_window=True, num_experts=2, num_experts_per_tok=1,
+    )  # fmt: skip
+    for model in (windowed, chunked, unheard):
+        with pytest.raises(ValueError, match="hides a part of it"):
+            compress(model, ids, Everything())
+        context = compress(model, ids[:, :6], Everything())
+        with context.attached(model):
+            near = model(ids[:, 6:8], cache=context.cache()).logits
+            assert error(near, model_alone(model, ids[:, :8])[:, 6:]) <= 1e-5
+            with pytest.raises(ValueError, match="sees at most 8 tokens"):
+                model(ids[:, 6:9], cache=context.cache())
     capped = small(Gemma2Config, head_dim=8, num_key_value_heads=2)
     with pytest.raises(ValueError, match="no attention with 'softcap'"):
         capped(ids)
@@ -483,6 +561,10 @@ def test_the_rotary_embedding_of_a_model() -> None:
     changing = scaled | {"rope_type": "dynamic"}
     for model, says in (
         (small(GPT2Config), "with one rotary embedding .got GPT2LMHeadModel with 0"),
+        (
+            small(CohereConfig, num_key_value_heads=4),
+            "features i and i . d/2 together, .*got CohereForCausalLM",
+        ),
         (small(GPTNeoXConfig), "must turn all 8 features of a head .got a rotary embedding of 2"),
         (
             small(Qwen3Config, head_dim=8, num_key_value_heads=2, rope_parameters=changing),

@@ -320,6 +320,8 @@ def test_fold_left():
         fold_left(lambda s, c: None, ["b"], "a", 3)  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match=r"'budget' must be a number.*\(got None\)"):
         fold_left(step, ["b"], "a", None)  # type: ignore[arg-type]
+    assert fold_left(lambda s, c: c, ["a"], None, 3, size=lambda s: len(s or "")) == "a"
+    assert fold_left(step, [], "a", torch.tensor(3)) == "a"  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="my own"):
         fold_left(step, [], "a", 3, size=of_my_own)
     with pytest.raises(ValueError, match="size nan"):

@@ -477,13 +477,42 @@ def test_a_budget_of_a_fraction(fraction: float, sigma: float) -> None:
     budget = BlockBudget.of_fraction(fraction, sigma=sigma)
     assert abs(budget.fraction - fraction) <= 1e-6
     kept = budget.tokens(torch.rand(1, 2, 64 * 300, generator=torch.Generator().manual_seed(0)))
-    assert abs(float(kept.double().mean()) - fraction) <= 0.02
+    assert abs(float(kept.double().mean()) / fraction - 1) <= 0.1
 
 
 def test_what_is_masked_is_not_marked() -> None:
     scores = torch.tensor([[[1.0, -torch.inf, 2.0]]])
     for marks in (top_tokens(scores, 3), top_tokens(scores, 99), top_fraction(scores, 1.0)):
         assert marks.tolist() == [[[True, False, True]]]
+
+
+def test_selection_where_numbers_are_not_looked_at() -> None:
+    """Under ``torch.func``, a compiler, and of tensors without numbers."""
+    q, k = torch.randn(3, 1, 2, 5, D), torch.randn(3, 1, 2, 40, D)
+
+    def chosen(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scores = observation_scores(q, k)
+        return top_tokens(scores, 3), top_fraction(scores, 0.2), BlockBudget(8, 1.0).tokens(-scores)
+
+    each = [chosen(*one) for one in zip(q, k, strict=True)]
+    batched = torch.vmap(chosen)(q, k)
+    for at, marks in enumerate(batched):
+        assert torch.equal(marks, torch.stack([one[at] for one in each]))
+    torch._dynamo.reset()
+    compiled = torch.compile(chosen, fullgraph=True, backend="eager")
+    for mine, theirs in zip(compiled(q[0], k[0]), each[0], strict=True):
+        assert torch.equal(mine, theirs)
+    for mark in chosen(q[0].to("meta"), k[0].to("meta")):
+        assert mark.shape == (1, 2, 40)
+
+
+def test_numbers_of_numpy() -> None:
+    scores = torch.rand(1, 2, 9)
+    for three in (np.int64(3), [3, 3], torch.tensor([3, 3], dtype=torch.int32)):
+        assert torch.equal(top_tokens(scores, three), top_tokens(scores, 3))  # type: ignore
+    assert BlockBudget(np.int64(64)) == BlockBudget(64)  # type: ignore[arg-type]
+    assert entropy_budgets(torch.rand(3), np.int64(10)).sum() == 10  # type: ignore[arg-type]
+    assert top_tokens((9 * scores).long(), 3).sum() == 6
 
 
 def test_clusters_by_numpy_numbers() -> None:
@@ -538,10 +567,10 @@ def test_clusters_by_numpy_numbers() -> None:
         ),
         (
             lambda k: top_tokens(k[..., 0], cast(int, 0.2)),
-            r"'budgets' must be an integer \(got 0.2\)",
+            "see top_fraction",
         ),
         (lambda k: top_tokens(k[..., 0], torch.tensor([0.5, 2])), "see top_fraction"),
-        (lambda k: top_tokens(k[..., 0], torch.tensor([1, -2])), "not negative"),
+        (lambda k: top_tokens(k[..., 0], torch.tensor([1, -2])), r"be negative \(got -2\)"),
         (lambda k: top_tokens(k[..., 0], torch.ones(3).long()), r"broadcast over \[1, 2\]"),
         (lambda k: top_tokens(k[..., 0] * math.nan, 1), r"'scores' must be numbers \(got NaN"),
         (lambda k: top_fraction(k[..., 0] * math.nan, 0.1), r"'scores' must be numbers"),
@@ -571,7 +600,7 @@ def test_clusters_by_numpy_numbers() -> None:
             "'scale' must be",
         ),
         (lambda k: KeyIndex.build(k, k, partition=torch.ones(9)), "got torch.float32 from 1"),
-        (lambda k: BlockBudget(block=64.0), "'block' must be a power of two"),  # type: ignore
+        (lambda k: BlockBudget(block=64.0), "'block' must be an integer"),  # type: ignore
         (lambda k: BlockBudget(mu=math.nan), "'mu' must be finite"),
         (lambda k: BlockBudget.of_fraction(0.001), "'fraction' must be from 1 / 64 to 1"),
         (lambda k: BlockBudget().tokens(k[..., 0] * math.nan), "'redundancy' must be numbers"),
