@@ -1,4 +1,4 @@
-"""Put the figures of attention into the page of docs that tells of it.
+"""Put the figures of attention into the page of docs that tells of it, and draw some of them.
 
 python -m benchmarks.attention_docs
 """
@@ -15,15 +15,19 @@ from typing import Any
 
 from benchmarks.marks import NOT_MEASURED, fill_marks, markdown_table
 from benchmarks.measure import RESULTS
-from lcm_graph.training import mean_std
+from lcm_graph.training import mean_std, plot_lines
 
 PAGE = Path(__file__).parent.parent / "docs" / "attention.md"
 Result = dict[str, Any]  # what a benchmark or an example wrote
 
 
 def main() -> None:
-    """Rewrite what is between the page's marks."""
+    """Rewrite what is between the page's marks, and the pictures beside it."""
     PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, draw in PICTURES.items():
+        path = _path(name)
+        if path.exists():
+            draw(json.loads(path.read_text("utf-8")))
 
 
 def fill(text: str) -> str:
@@ -294,6 +298,51 @@ def streamed(result: Result) -> str:
     return markdown_table(rows)
 
 
+def draw_language_model(result: Result) -> None:
+    """What perplexity loses, and digits recalled, by what is kept."""
+    (full,) = result["losses_by_budget"]["full"].values()
+    lost: dict[str, dict[int, float]] = {}
+    recalled: dict[str, dict[int, float]] = {}
+    for name, by in result["losses_by_budget"].items():
+        if name != "full":
+            lost[name] = {
+                _percent(fraction): statistics.fmean(losses) - statistics.fmean(full)
+                for fraction, losses in by.items()
+            }
+            recalled[name] = {_percent(f): part for f, part in result["recall"][name].items()}
+    folder = PAGE.with_suffix("")
+    plot_lines(
+        folder / "language_model.png", lost, xlabel="% of the tokens kept", ylabel="nats lost",
+        log_y=True,
+    )  # fmt: skip
+    plot_lines(
+        folder / "recall.png", recalled, xlabel="% of the tokens kept", ylabel="digits recalled"
+    )
+
+
+def draw_streams(result: Result) -> None:
+    """Accuracy by number of chunks."""
+    lines = {
+        name: {
+            int(n): statistics.fmean(run["accuracy"][n] for run in runs)
+            for n in runs[0]["accuracy"]
+        }
+        for name, runs in result["results"]["runs"].items()
+    }
+    plot_lines(
+        PAGE.with_suffix("") / "order_free_stream" / "accuracy.png", lines,
+        xlabel="chunks", ylabel="right", log_x=True,
+    )  # fmt: skip
+
+
+def _percent(fraction: str) -> int:
+    return round(100 * float(fraction))
+
+
+PICTURES: dict[str, Callable[[Result], None]] = {
+    "language_model": draw_language_model,
+    "order_free_stream": draw_streams,
+}
 BLOCKS: dict[tuple[str, str], Callable[[Result], str]] = {
     ("selection", "source"): source,
     ("selection", "block"): lost("block"),
