@@ -107,19 +107,22 @@ class Context:
             )
         mask = given.get("attention_mask")
         seen = layer.get_seq_length()
-        if isinstance(mask, Tensor) and mask.dim() == 2 and seen == self.length:
-            self._check_mask(mask, count)
+        if isinstance(mask, Tensor):
+            self._check_mask(mask, seen + count)
         self._calls += 1
 
-    def _check_mask(self, mask: Tensor, count: int) -> None:
-        """Of the first call of a cache."""
-        if mask.size(1) != self.length + count:
+    def _check_mask(self, mask: Tensor, seen: int) -> None:
+        """Of so many tokens, those of the context among them; of 4 dimensions, without these."""
+        whole = mask.dim() == 2
+        wanted = f"[B, {seen}]" if whole else f"[B, heads, queries, {seen - self.length}]"
+        if mask.size(-1) != (seen if whole else seen - self.length):
+            both = f"the {self.length} tokens of the context and all after it"
+            which = both if whole else "the tokens after the context"
             raise ValueError(
-                f"'attention_mask' must be of the {self.length} tokens of the context and of those "
-                f"after it, [B, {self.length + count}] (got {list(mask.shape)}): leave it out, if "
-                "it hides nothing"
+                f"'attention_mask' must be of {which}, {wanted} (got {list(mask.shape)}): leave it "
+                "out, if it hides nothing"
             )
-        if not mask[:, : self.length].all():
+        if whole and not mask[:, : self.length].all():
             raise ValueError(
                 f"'attention_mask' must be 1 for the {self.length} tokens of the context, which is "
                 "read as it was compressed: leave out there what is to be hidden. (generate takes "

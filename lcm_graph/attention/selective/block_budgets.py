@@ -109,7 +109,8 @@ class BlockBudget:
         blocks = -(-m // self.block)
         padded = torch.nn.functional.pad(redundancy, (0, blocks * self.block - m), value=torch.inf)
         of_blocks = padded.unflatten(-1, (blocks, self.block))
-        there = of_blocks != torch.inf
+        there = torch.arange(blocks * self.block, device=redundancy.device) < m
+        there = there.view(blocks, self.block).expand_as(of_blocks)
         mean = torch.where(there, of_blocks, 0).sum(-1) / there.sum(-1).clamp(min=1)
         rank = mean.argsort(dim=-1, descending=True, stable=True).argsort(
             dim=-1

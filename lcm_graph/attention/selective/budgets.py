@@ -31,9 +31,11 @@ def top_fraction(scores: Tensor, fraction: float, sizes: Tensor | None = None) -
 
     Raises:
         ValueError: ``fraction`` is not from 0 to 1, a score is NaN, or ``sizes`` have another
-            shape.
+            shape, or are negative or NaN.
     """
     check_scores("scores", scores)
+    if sizes is not None and known_true(~(sizes >= 0)):
+        raise ValueError("'sizes' must not be negative or NaN (got one that is)")
     return mark_fraction(scores, fraction, sizes)
 
 

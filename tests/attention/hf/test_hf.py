@@ -432,7 +432,7 @@ def test_calls_that_would_not_see_the_context() -> None:
         mask[:, 2] = 0
         with pytest.raises(ValueError, match="must be 1 for the 20 tokens of the context"):
             model(more, cache=context.cache(), attention_mask=mask)
-        with pytest.raises(ValueError, match=r"after it, \[B, 23\] \(got \[1, 3\]\): leave it"):
+        with pytest.raises(ValueError, match=r"all after it, \[B, 23\] \(got \[1, 3\]\): l"):
             model(more, cache=context.cache(), attention_mask=torch.ones_like(more))
         settings = {
             "attention_mask": torch.ones_like(both),
@@ -456,6 +456,13 @@ def test_calls_that_would_not_see_the_context() -> None:
                 model(more, hides, cache=context.cache())
             with pytest.raises(ValueError, match="'attention_mask' must be"):
                 model.model(more, hides, cache=context.cache())
+        for later in (torch.ones(1, 1), torch.ones(1, 3), 1 - torch.eye(23)[2:3]):
+            cache = context.cache()
+            model(more[:, :2], cache=cache)
+            with pytest.raises(ValueError, match="'attention_mask' must be"):
+                model(more[:, 2:], cache=cache, attention_mask=later.long())
+        with pytest.raises(ValueError, match=r"after the context, \[B, heads, queries, 3\]"):
+            model(more, cache=context.cache(), attention_mask=torch.ones(1, 1, 3, 23).bool())
         cache = context.cache()
         first = model(more[:, :2], cache=cache).logits
         copied = copy.deepcopy(cache)

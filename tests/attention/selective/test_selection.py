@@ -480,6 +480,13 @@ def test_a_budget_of_a_fraction(fraction: float, sigma: float) -> None:
     assert abs(float(kept.double().mean()) / fraction - 1) <= 0.1
 
 
+def test_the_most_redundant_tokens_are_no_padding() -> None:
+    redundancy = torch.rand(1, 2, 100)
+    redundancy[..., 3] = torch.inf
+    assert BlockBudget.of_fraction(1.0).tokens(redundancy).all()
+    assert not BlockBudget(64, mu=5, sigma=0).tokens(redundancy)[..., 3].any()
+
+
 def test_what_is_masked_is_not_marked() -> None:
     scores = torch.tensor([[[1.0, -torch.inf, 2.0]]])
     for marks in (top_tokens(scores, 3), top_tokens(scores, 99), top_fraction(scores, 1.0)):
@@ -574,6 +581,8 @@ def test_clusters_by_numpy_numbers() -> None:
         (lambda k: top_tokens(k[..., 0], torch.ones(3).long()), r"broadcast over \[1, 2\]"),
         (lambda k: top_tokens(k[..., 0] * math.nan, 1), r"'scores' must be numbers \(got NaN"),
         (lambda k: top_fraction(k[..., 0] * math.nan, 0.1), r"'scores' must be numbers"),
+        (lambda k: top_fraction(k[..., 0], 0.1, -k[..., 0].abs()), "'sizes' must not be negative"),
+        (lambda k: top_fraction(k[..., 0], 0.1, k[..., 0] * math.nan), "'sizes' must not be"),
         (lambda k: observation_scores(k * math.nan, k), "'q' and 'k' must be finite"),
         (lambda k: observation_scores(k[..., :3], k), r"'q' must have the batch.*\[1, 2, 9, 3\]"),
         (lambda k: observation_scores(torch.cat([k, k]), k), "'q' must have the batch"),
