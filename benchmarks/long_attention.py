@@ -1,6 +1,6 @@
 """Time of attention against the length of the context.
 
-    python -m benchmarks.long_attention [--longest 32768] [--device cuda] [--smoke]
+    python -m benchmarks.long_attention [--longest 32768] [--device cuda] [--parts prefill] [--smoke]
 
 "prefill": n queries to n keys of the same 64 planted clusters, by torch's
 scaled_dot_product_attention and by HyperAttention, causal or not, with their gradients or without.
@@ -38,6 +38,7 @@ from lcm_graph.attention.selective import (
 D, QUERIES, CLUSTERS = 64, 16, 64
 BLOCK = SAMPLES = 256
 KEPT = 0.1
+PARTS = ("prefill", "decode")
 
 Call = Callable[[], Tensor | None]  # an answer, if it is not a gradient that is timed
 
@@ -151,20 +152,28 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=32_768)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--parts", nargs="+", default=PARTS, choices=PARTS,
+        help="the index of decode is built on the CPU, in time that grows with n²",
+    )  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="see that it runs: seconds")
     args = parser.parse_args()
     lengths = [n for n in (1024 << power for power in range(12)) if n <= args.longest]
     if args.smoke:
         lengths, args.repeats = [512, 1024], 1
     dtype = torch.float32 if args.device == "cpu" else torch.bfloat16
-    found: dict[str, dict[str, dict[int, float]]] = {"prefill": {}, "decode": {}}
+    found: dict[str, dict[str, dict[int, float]]] = {part: {} for part in args.parts}
     wrong: dict[str, dict[int, float]] = {}
     building: dict[int, float] = {}
-    decode(lengths[0], args.device, dtype)  # what the first index imports is not its time
+    if "decode" in args.parts:
+        decode(lengths[0], args.device, dtype)  # what the first index imports is not its time
     for n in lengths:
         with torch.no_grad():
-            decoding, building[n] = decode(n, args.device, dtype)
-            for kind, calls in (("prefill", prefill(n, args.device, dtype)), ("decode", decoding)):
+            for kind in args.parts:
+                if kind == "prefill":
+                    calls = prefill(n, args.device, dtype)
+                else:
+                    calls, building[n] = decode(n, args.device, dtype)
                 for name, error in errors(calls).items():
                     wrong.setdefault(name, {})[n] = error
                 repeats = dict.fromkeys(calls, args.repeats)
@@ -191,7 +200,8 @@ def main() -> None:
         return
     result: dict[str, Any] = {
         "environment": environment(
-            f"python -m benchmarks.long_attention --longest {args.longest} --device {args.device}"
+            f"python -m benchmarks.long_attention --longest {args.longest} --device {args.device} "
+            f"--parts {' '.join(args.parts)}"
         ),
         "settings": {"features": D, "block": BLOCK, "samples": SAMPLES, "kept": KEPT,
                      "queries": QUERIES, "dtype": str(dtype)},
