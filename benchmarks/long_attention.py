@@ -1,6 +1,6 @@
 """Time of attention against the length of the context.
 
-    python -m benchmarks.long_attention [--longest 32768] [--device cuda] [--parts prefill] [--smoke]
+    python -m benchmarks.long_attention [--longest 32768] [--device cuda] [--parts …] [--smoke]
 
 "prefill": n queries to n keys of the same 64 planted clusters, by torch's
 scaled_dot_product_attention and by HyperAttention, causal or not, with their gradients or without.
