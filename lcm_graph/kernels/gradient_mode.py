@@ -19,12 +19,8 @@ def known_true(marks: Tensor) -> bool:
     ``torch.func``, and of fake and meta tensors."""
     if torch.compiler.is_compiling() or is_transformed():
         return False
-    return not is_without_numbers(marks) and bool(marks.any())
-
-
-def is_without_numbers(tensor: Tensor) -> bool:
-    """Whether a tensor is of the meta device, or fake."""
-    return tensor.is_meta or isinstance(tensor, FakeTensor)
+    has_numbers = not marks.is_meta and not isinstance(marks, FakeTensor)
+    return has_numbers and bool(marks.any())
 
 
 def is_differentiated_again(grads: tuple[Tensor | None, ...]) -> bool:

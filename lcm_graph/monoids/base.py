@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -189,11 +189,11 @@ def check_at_least(name: str, value: int, least: int = 0) -> int:
     return number
 
 
-def _integer(value: object) -> int | None:
+def _integer(value: Any) -> int | None:
     """An int, also of numpy's; ``None`` of what is none."""
     if isinstance(value, bool):
         return None
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(value)
     except TypeError:
         return None

@@ -248,7 +248,7 @@ class _Behind(DynamicLayer):
 
     def __init__(self, context: Context) -> None:
         super().__init__()
-        self.context, self.length = context, context.length
+        self.context = context
 
     def update(self, *args: Any, **kwargs: Any) -> Any:
         if not self.context._calls:
@@ -265,10 +265,10 @@ class _Behind(DynamicLayer):
         return made
 
     def get_seq_length(self) -> int:
-        return self.length + int(super().get_seq_length())
+        return self.context.length + int(super().get_seq_length())
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return int(super().get_seq_length()) + query_length, self.length
+        return int(super().get_seq_length()) + query_length, self.context.length
 
 
 @contextmanager
@@ -293,17 +293,17 @@ def _attention_modules(model: nn.Module) -> list[nn.Module]:
             f"{getattr(config, '_attn_implementation', type(model).__name__)!r}): call "
             "register_attention() and then model.set_attn_implementation('lcm_graph')"
         )
-    found = [
+    found: list[Any] = [
         module
         for module in model.modules()
         if "Attention" in type(module).__name__
         and isinstance(getattr(module, "layer_idx", None), int)
     ]
-    layers = [int(module.layer_idx) for module in found]  # type: ignore[arg-type]
+    layers = [module.layer_idx for module in found]
     if sorted(layers) != list(range(len(found))) or not found:
         kinds = ", ".join(sorted({type(module).__name__ for module in found}))
         raise ValueError(
             f"'model' must have one attention a layer (got {type(model).__name__} with "
             f"{kinds or 'none'} of layers {sorted(layers)})"
         )
-    return sorted(found, key=lambda module: int(module.layer_idx))  # type: ignore[arg-type]
+    return sorted(found, key=lambda module: module.layer_idx)

@@ -100,13 +100,13 @@ def _attention(
     return state.out.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
-def _window(module: nn.Module, given: int | None) -> int | None:
+def _window(module: Any, given: int | None) -> int | None:
     """How many tokens a layer sees at most; ``None`` for all."""
     if given is not None:
         return given
-    config: Any = getattr(module, "config", None)
+    config = getattr(module, "config", None)
     kinds = getattr(config, "layer_types", None)
-    if kinds is not None and kinds[int(module.layer_idx)] == "full_attention":  # type: ignore[arg-type]
+    if kinds is not None and kinds[module.layer_idx] == "full_attention":
         return None
     widths = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     return min((width for width in widths if isinstance(width, int)), default=None)

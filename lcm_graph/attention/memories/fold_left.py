@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import TypeVar
 
 State = TypeVar("State")
@@ -44,12 +44,15 @@ def fold_left(
         raise TypeError(f"'budget' must be a number, or float('inf') (got {budget!r})") from error
 
     def check(state: State, where: str) -> State:
-        if size is None and not hasattr(state, "__len__"):
+        if size is not None:
+            found = size(state)
+        elif isinstance(state, Sized):
+            found = len(state)
+        else:
             raise TypeError(
                 f"the state {where} has no size; give 'size', and let 'step' return the next state "
                 f"(got {type(state).__name__})"
             )
-        found = size(state) if size is not None else len(state)  # type: ignore[arg-type]
         if not found <= budget:
             raise ValueError(
                 f"'budget' is {budget:g}, but the state {where} has size {found}; let 'step' "

@@ -367,9 +367,8 @@ def test_bad_input(arguments: tuple[object, ...], says: str) -> None:
         attend(*args, **keywords)  # type: ignore[arg-type]
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_it_compiles_for_numbers_that_change() -> None:
-    """A scale, features, and gradients that are differentiated again outside."""
+    """A scale, and how many features there are."""
     torch._dynamo.reset()
     by_scale = torch.compile(
         lambda q, scale: attend(q, q, q, scale=scale).out, fullgraph=True, backend="eager"

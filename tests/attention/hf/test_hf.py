@@ -373,6 +373,15 @@ def test_a_policy_is_an_object() -> None:
             compress(llama("lcm_graph"), tokens(3), policy)  # type: ignore[arg-type]
 
 
+def generated(model: Any, ids: Tensor, cache: Any, **more: Any) -> Tensor:
+    """Four tokens more, of which none is drawn or hidden."""
+    found: Tensor = model.generate(
+        ids, cache=cache, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False,
+        pad_token_id=0, **more,
+    )  # fmt: skip
+    return found
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("policy", [Everything(), Clusters(0.3, clusters=0.2, block=3)], ids=str)
 def test_one_context_before_several_questions(policy: Policy) -> None:
@@ -384,31 +393,14 @@ def test_one_context_before_several_questions(policy: Policy) -> None:
         each = [model(one, cache=context.cache()).logits for one in more.split(1)]
         assert error(found, torch.cat(each)) <= 1e-5
         asked = torch.cat([ids, more[:1]], 1)
-        beams = model.generate(
-            asked,
-            cache=context.cache(),
-            attention_mask=torch.ones_like(asked),
-            num_beams=3,
-            max_new_tokens=4,
-            pad_token_id=0,
-            do_sample=False,
-        )
+        beams = generated(model, asked, context.cache(), num_beams=3)
     assert beams.shape == (1, 30)
     two = compress(model, tokens(20), policy)
     with two.attached(model), pytest.raises(ValueError, match=r"context's batch of 2, .*\(got 3"):
         model(more, cache=two.cache())
     with two.attached(model):
         asked = torch.cat([tokens(20), more[:2]], 1)
-        beams = model.generate(
-            asked,
-            cache=two.cache(),
-            attention_mask=torch.ones_like(asked),
-            num_return_sequences=3,
-            num_beams=3,
-            max_new_tokens=4,
-            pad_token_id=0,
-            do_sample=False,
-        )
+        beams = generated(model, asked, two.cache(), num_beams=3, num_return_sequences=3)
         again = more[:2].repeat_interleave(2, 0)
         found = model(again, cache=two.cache()).logits
         each = model(more[:2], cache=two.cache()).logits
@@ -434,15 +426,9 @@ def test_calls_that_would_not_see_the_context() -> None:
             model(more, cache=context.cache(), attention_mask=mask)
         with pytest.raises(ValueError, match=r"all after it, \[B, 23\] \(got \[1, 3\]\): l"):
             model(more, cache=context.cache(), attention_mask=torch.ones_like(more))
-        settings = {
-            "attention_mask": torch.ones_like(both),
-            "max_new_tokens": 4,
-            "do_sample": False,
-            "pad_token_id": 0,
-        }
-        generated = model.generate(both, cache=context.cache(), **settings)
+        found = generated(model, both, context.cache())
     assert error(seen, model(both).logits[:, 20:]) <= 1e-5
-    assert torch.equal(generated, model.generate(both, **settings))
+    assert torch.equal(found, generated(model, both, None))
     with pytest.raises(RuntimeError, match="a context that is not attached"):
         model(more, cache=context.cache())
     with (
