@@ -107,8 +107,6 @@ class KeyIndex:
                     f"'partition' must be int64 labels from 0 up (got {labels.dtype} from {least})"
                 )
         elif partition == "kmeans":
-            if not k.isfinite().all():
-                raise ValueError("'k' must be finite to be clustered (it has NaN or infinity)")
             labels = kmeans(k, number_of_clusters(clusters, keys, "clusters"), seed=seed)
         elif partition == "blocks":
             size = -(-keys // number_of_clusters(clusters, keys, "clusters")) if keys else 1

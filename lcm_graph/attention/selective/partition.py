@@ -20,25 +20,25 @@ def contiguous_blocks(num_keys: int, size: int) -> Tensor:
     return torch.arange(num_keys) // size
 
 
-def kmeans(x: Tensor, clusters: int, *, normalize: bool = True, seed: int = 0) -> Tensor:
+def kmeans(k: Tensor, clusters: int, *, normalize: bool = True, seed: int = 0) -> Tensor:
     """k-means of each batch and head: int64 labels ``[..., M]`` from 0 to ``clusters - 1``.
 
     Args:
-        x: floating point ``[..., M, D]``.
+        k: floating point ``[..., M, D]``.
         clusters: how many; at most M are used.
         normalize: cluster directions, as Squeezed Attention does.
         seed: of the initial centres.
 
     Raises:
         ImportError: scikit-learn is not installed (extra ``attention``).
-        ValueError: ``clusters`` is below 1, or ``x`` has a number that is none.
+        ValueError: ``clusters`` is below 1, or ``k`` has a number that is none.
     """
     if clusters < 1:
         raise ValueError(f"'clusters' must be at least 1 (got {clusters})")
-    lead, (tokens, features) = x.shape[:-2], x.shape[-2:]
-    flat = x.detach().float().cpu().reshape(lead.numel(), tokens, features)
+    lead, (tokens, features) = k.shape[:-2], k.shape[-2:]
+    flat = k.detach().float().cpu().reshape(lead.numel(), tokens, features)
     if not flat.isfinite().all():
-        raise ValueError("'x' must be finite to be clustered (it has NaN or infinite entries)")
+        raise ValueError("'k' must be finite to be clustered (it has NaN or infinite entries)")
     if normalize:
         flat = flat / flat.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     labels = torch.empty(flat.shape[:2], dtype=torch.int64)
@@ -50,7 +50,7 @@ def kmeans(x: Tensor, clusters: int, *, normalize: bool = True, seed: int = 0) -
             distinct, random_state=seed + place, n_init=3, batch_size=max(1024, 3 * distinct)
         )
         labels[place] = torch.from_numpy(model.fit_predict(points.numpy())).long()
-    return labels.view(*lead, tokens).to(x.device)
+    return labels.view(*lead, tokens).to(k.device)
 
 
 def hash_buckets(x: Tensor, directions: Tensor) -> Tensor:
